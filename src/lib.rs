@@ -1,0 +1,21 @@
+//! AiKv: a Redis-compatible key-value server. The modules in reading order, lowest floor first;
+//! a file imports only from its own folder and from lower floors (`tests/tidy.rs` checks it).
+
+pub mod sys; // floor 0: everything the operating system gives
+pub mod util; // floor 0: pure helpers
+
+pub mod collections; // floor 1: data structures, no Redis words
+pub mod config; // floor 1: the option table and its loaders
+pub mod resp; // floor 1: the wire
+
+pub mod value; // floor 2: the data types
+
+pub mod keyspace; // floor 3: databases, expiry, eviction, change log
+
+pub mod command; // floor 5: command rows and the data commands
+
+pub mod stats; // floor 6: counters, slow log, latency
+
+pub mod server; // floor 7: clients, call, gates, units; the server commands
+
+pub mod net; // floor 8: the reactor, the only user of mio
