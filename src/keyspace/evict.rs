@@ -1,0 +1,161 @@
+//! Eviction: which key goes when memory is short. LRU and LFU are approximated by sampling into a pool of
+//! the best victims, as Redis does; keys are remembered by their hash only.
+
+use super::change::{Effect, event};
+use super::{Keyspace, dispose, removal_command};
+
+/// Victims remembered between rounds.
+const POOL_SIZE: usize = 16;
+/// Wheel items looked at per volatile key wanted: some are stale.
+const STALE_FACTOR: usize = 4;
+
+/// Which keys may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    AllKeys,
+    /// Those with an expiry.
+    Volatile,
+}
+
+/// Which of them goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The one unused for the longest time, or used least (see `AccessClock::policy`).
+    Idleness,
+    /// The one whose time is over first.
+    Ttl,
+    /// Any.
+    Random,
+}
+
+/// A remembered victim.
+#[derive(Clone, Copy)]
+struct Victim {
+    score: u64,
+    db: usize,
+    hash: u64,
+}
+
+/// The best victims seen so far, worst first.
+#[derive(Default)]
+pub struct Pool {
+    victims: Vec<Victim>,
+    next_db: usize,
+}
+
+impl Keyspace {
+    /// Removes one key. False if no key may go.
+    pub fn evict_one(&mut self, scope: Scope, order: Order, samples: usize) -> bool {
+        let found = match order {
+            Order::Random => self.random_victim(scope),
+            Order::Idleness | Order::Ttl => self.best_victim(scope, order, samples),
+        };
+        let Some((db, hash)) = found else { return false };
+        let d = &mut self.dbs[db];
+        let entry = d.table.remove_by_hash(hash, |_| true).expect("the victim was just seen");
+        d.volatile -= usize::from(entry.expiry().is_some());
+        self.stats.evicted += 1;
+        self.changes.record_removal(db, entry.key(), removal_command(self.lazy_free.eviction));
+        self.changes.record(db, entry.key(), event::EVICTED, Effect::Modified);
+        dispose(&self.background, entry, self.lazy_free.eviction);
+        true
+    }
+
+    /// Forgets victims (the policy changed).
+    pub fn clear_eviction_pool(&mut self) {
+        self.pool.victims.clear();
+    }
+
+    fn best_victim(&mut self, scope: Scope, order: Order, samples: usize) -> Option<(usize, u64)> {
+        for _ in 0..2 {
+            for db in 0..self.dbs.len() {
+                self.sample_into_pool(db, scope, order, samples);
+            }
+            while let Some(victim) = self.pool.victims.pop() {
+                let Some(d) = self.dbs.get(victim.db) else { continue };
+                let valid = d
+                    .table
+                    .get_by_hash(victim.hash, |e| scope == Scope::AllKeys || e.expiry().is_some())
+                    .is_some();
+                if valid {
+                    return Some((victim.db, victim.hash));
+                }
+            }
+        }
+        // Sampling may miss the few keys of a sparse database: then any will do.
+        self.random_victim(scope)
+    }
+
+    fn sample_into_pool(&mut self, db: usize, scope: Scope, order: Order, samples: usize) {
+        let (access, rng, pool) = (self.access, &mut self.rng, &mut self.pool.victims);
+        let d = &self.dbs[db];
+        let mut consider = |hash: u64, clock: u32, expiry: Option<i64>| {
+            let score = match order {
+                Order::Ttl => u64::MAX - expiry.unwrap_or(i64::MAX).max(0) as u64,
+                _ => access.idleness(clock),
+            };
+            insert_victim(pool, Victim { score, db, hash });
+        };
+        if scope == Scope::AllKeys {
+            d.table.sample(&mut || rng.next_u64(), samples, &mut |entry| {
+                let hash = crate::collections::hash::hash_key(entry.key());
+                consider(hash, entry.clock(), entry.expiry());
+            });
+        } else if let Some(wheel) = &d.wheel {
+            let mut left = samples;
+            wheel.sample(&mut || rng.next_u64(), samples * STALE_FACTOR, &mut |hash| {
+                if left > 0
+                    && let Some(e) = d.table.get_by_hash(hash, |e| e.expiry().is_some())
+                {
+                    left -= 1;
+                    consider(hash, e.clock(), e.expiry());
+                }
+            });
+        }
+    }
+
+    fn random_victim(&mut self, scope: Scope) -> Option<(usize, u64)> {
+        let databases = self.dbs.len();
+        for _ in 0..databases {
+            self.pool.next_db = (self.pool.next_db + 1) % databases;
+            let db = self.pool.next_db;
+            let (rng, d) = (&mut self.rng, &self.dbs[db]);
+            if scope == Scope::AllKeys {
+                if let Some(entry) = d.table.random(&mut || rng.next_u64()) {
+                    return Some((db, crate::collections::hash::hash_key(entry.key())));
+                }
+            } else if d.volatile > 0 {
+                let is_volatile = |e: &crate::value::Entry| e.expiry().is_some();
+                let mut found = None;
+                if let Some(wheel) = &d.wheel {
+                    wheel.sample(&mut || rng.next_u64(), STALE_FACTOR * POOL_SIZE, &mut |hash| {
+                        if found.is_none() && d.table.get_by_hash(hash, is_volatile).is_some() {
+                            found = Some(hash);
+                        }
+                    });
+                }
+                // Only stale items were seen: walk, which is rare and ends at the first hit.
+                let walk = || d.table.iter().find(|e| e.expiry().is_some()).map(|e| e.key().to_vec());
+                let found = found.or_else(|| walk().map(|k| crate::collections::hash::hash_key(&k)));
+                return found.map(|hash| (db, hash));
+            }
+        }
+        None
+    }
+}
+
+/// Puts a victim into the sorted pool if it is better than the worst one there.
+fn insert_victim(pool: &mut Vec<Victim>, victim: Victim) {
+    if pool.iter().any(|v| v.hash == victim.hash && v.db == victim.db) {
+        return;
+    }
+    if pool.len() == POOL_SIZE {
+        if pool[0].score >= victim.score {
+            return;
+        }
+        pool.remove(0);
+    }
+    let at = pool.partition_point(|v| v.score < victim.score);
+    pool.insert(at, victim);
+}

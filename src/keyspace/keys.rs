@@ -1,0 +1,100 @@
+//! Operations on whole keys and databases: rename, move, copy, random, scan, flush, swap.
+
+use super::change::Change;
+use super::{Db, Free, Key, Keyspace};
+use crate::value::{Entry, duplicate};
+
+/// A random key whose time is over is passed over this often before it is taken anyway.
+const RANDOM_TRIES_MAX: usize = 100;
+
+/// Whether a flush frees here or in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushMode {
+    /// At once, in the reactor thread.
+    Sync,
+    /// In the background.
+    Async,
+}
+
+impl Keyspace {
+    /// Gives the value and expiry of one key to another, which may be in another database; what was there
+    /// goes. Both keys must differ and the source exist. The caller reports the changes.
+    pub fn transfer(&mut self, from: (usize, Key<'_>), to: (usize, Key<'_>)) {
+        let entry = self.take(from.0, from.1).expect("the caller found the source");
+        self.remove(to.0, to.1, Free::Server);
+        let entry = entry.renamed(to.1.bytes);
+        self.insert_entry(to.0, to.1, entry);
+    }
+
+    /// Copies value and expiry of a key that exists to a key that does not.
+    pub fn copy(&mut self, from: (usize, Key<'_>), to: (usize, Key<'_>)) {
+        let source = self.peek(from.0, from.1).expect("the caller found the source");
+        let mut entry = duplicate(&source, to.1.bytes);
+        entry.set_clock(self.access.fresh());
+        self.insert_entry(to.0, to.1, entry);
+    }
+
+    /// A random key, if there is any.
+    pub fn random_key(&mut self, db: usize) -> Option<Vec<u8>> {
+        for _ in 0..RANDOM_TRIES_MAX {
+            let rng = &mut self.rng;
+            let key = self.dbs[db].table.random(&mut || rng.next_u64())?.key().to_vec();
+            if self.exists(db, Key::new(&key)) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Visits about `count` entries from `cursor` on and returns where to go on; 0 is start and end. Keys
+    /// whose time is over are removed instead of visited.
+    pub fn scan(&mut self, db: usize, cursor: u64, count: usize, visit: &mut dyn FnMut(&Entry)) -> u64 {
+        let now_ms = self.now_ms;
+        let mut over: Vec<Vec<u8>> = Vec::new();
+        let next = self.dbs[db].table.scan(cursor, count, &mut |entry| {
+            if entry.expiry().is_some_and(|t| t <= now_ms) {
+                over.push(entry.key().to_vec());
+            } else {
+                visit(&entry);
+            }
+        });
+        for key in over {
+            self.exists(db, Key::new(&key));
+        }
+        next
+    }
+
+    /// All entries that are not over.
+    pub fn entries(&self, db: usize) -> impl Iterator<Item = crate::collections::dict::Ref<'_, Entry>> {
+        let now_ms = self.now_ms;
+        self.dbs[db].table.iter().filter(move |e| e.expiry().is_none_or(|t| t > now_ms))
+    }
+
+    /// Empties a database, or all. Returns the number of keys removed.
+    pub fn flush(&mut self, db: Option<usize>, mode: FlushMode) -> usize {
+        let range = db.map_or(0..self.dbs.len(), |db| db..db + 1);
+        let mut removed = 0;
+        for db in range {
+            let old = std::mem::take(&mut self.dbs[db]);
+            let len = old.len();
+            removed += len;
+            if mode == FlushMode::Async && len > 0 {
+                self.background.drop_later(Box::new(old), len);
+            }
+        }
+        self.changes.record_other(Change::Flush(db));
+        removed
+    }
+
+    /// Exchanges two databases.
+    pub fn swap(&mut self, a: usize, b: usize) {
+        self.dbs.swap(a, b);
+        self.changes.record_other(Change::Swap(a, b));
+    }
+
+    /// Changes the number of databases before there are any keys.
+    pub fn set_databases(&mut self, databases: usize) {
+        assert!(self.dbs.iter().all(Db::is_empty), "only an empty keyspace is resized");
+        self.dbs.resize_with(databases, Db::default);
+    }
+}
