@@ -1,1 +1,334 @@
-//! (being built)
+//! The server without I/O: bytes in, bytes out, the clock handed in. It holds the parts and joins them; it
+//! knows no socket. `net` (or a test) accepts clients, feeds their input, runs their turns, and sends what
+//! [`Server::pending_writes`] names.
+
+pub mod blocking;
+pub mod call;
+pub mod client;
+pub mod commands;
+pub mod cron;
+pub mod gate;
+pub mod input;
+pub mod limits;
+pub mod memory;
+pub mod multi;
+pub mod table;
+pub mod unit;
+
+use crate::command::Propagate;
+use crate::command::spec::Flags;
+use crate::config::Config;
+use crate::keyspace::Keyspace;
+use crate::keyspace::access::AccessClock;
+use crate::resp::Args;
+use crate::stats::Stats;
+use crate::sys::background::Background;
+use crate::sys::clock::Clock;
+use blocking::Blocking;
+use client::{Client, Clients, Close, Peer};
+use multi::Watches;
+use table::{Command, Table};
+use unit::{Propagation, Unit};
+
+/// The level of Redis that AiKv answers, by which clients decide what they may use.
+pub const REDIS_VERSION: &str = "7.4.1";
+/// AiKv's own version.
+pub const AIKV_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What a server command sees.
+pub struct ServerCtx<'a> {
+    /// The server.
+    pub server: &'a mut Server,
+    /// The client that runs it, out of its slot.
+    pub client: &'a mut Client,
+    /// Arguments, name first.
+    pub args: Args<'a>,
+    /// The row.
+    pub command: &'static Command,
+    /// How the effect propagates.
+    pub propagate: Propagate,
+}
+
+/// The time, as of the last reading.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Monotonic nanoseconds.
+    pub mono_ns: u64,
+    /// Milliseconds since 1970.
+    pub wall_ms: i64,
+}
+
+impl Now {
+    /// Monotonic milliseconds.
+    pub fn mono_ms(&self) -> u64 {
+        self.mono_ns / 1_000_000
+    }
+}
+
+/// CLIENT PAUSE.
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    /// All commands wait; else only writes.
+    pub all: bool,
+    /// Milliseconds since 1970 at which it ends.
+    pub until_ms: i64,
+}
+
+/// What `net` is asked to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NetOp {
+    /// Listeners change: `port`, `bind` or a socket option was set.
+    Rebind,
+    /// The process ends with this status.
+    Exit(i32),
+}
+
+/// A server.
+pub struct Server {
+    /// Options.
+    pub config: Config,
+    /// Data.
+    pub keyspace: Keyspace,
+    /// Connected clients.
+    pub clients: Clients,
+    /// Command rows.
+    pub table: Table,
+    /// The running unit.
+    pub unit: Unit,
+    /// Who waits for keys.
+    pub blocking: Blocking,
+    /// Who watches keys.
+    pub watches: Watches,
+    /// Takers of effects.
+    pub propagation: Propagation,
+    /// What is counted.
+    pub stats: Stats,
+    /// The clock.
+    pub clock: Clock,
+    /// Its last reading.
+    pub now: Now,
+    /// Slots of clients with something to send.
+    pub pending_writes: Vec<usize>,
+    /// Slots of clients to be closed at once.
+    pub pending_closes: Vec<usize>,
+    /// Slots of clients whose waiting input may run.
+    pub resumed: Vec<usize>,
+    /// Things for `net` to do.
+    pub net_ops: Vec<NetOp>,
+    /// Slots of clients that are shown all commands.
+    pub monitors: Vec<usize>,
+    /// CLIENT PAUSE.
+    pub pause: Option<Pause>,
+    /// Slots of clients that wait for the end of a pause.
+    pub postponed: Vec<usize>,
+    /// Why writes are refused, if they are.
+    pub disk_error: Option<String>,
+    /// Where the process stands.
+    pub process: Process,
+    /// Memory figures.
+    pub memory: memory::Memory,
+    /// Peak sizes that CLIENT and INFO show.
+    pub peaks: limits::Peaks,
+    /// Gates that are asked.
+    armed: u32,
+    /// Commands at least this long are looked at by the slow log and the latency monitor.
+    slow_ns: u64,
+    /// Wall time minus monotonic time, in nanoseconds.
+    wall_offset_ns: i64,
+    cron: cron::Cron,
+    batch: Vec<input::Prepared>,
+    /// Changes to keys that the running client watches: it is marked when it is put back.
+    late_changes: Vec<crate::keyspace::change::Change>,
+}
+
+/// What does not change while the process runs, or comes from outside.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Forty hex digits, new at each start.
+    pub run_id: String,
+    /// The executable.
+    pub executable: String,
+    /// The configuration file, or empty.
+    pub config_file: String,
+    /// The TCP port that is listened on.
+    pub port: u16,
+    /// Milliseconds since 1970 of the start.
+    pub started_ms: i64,
+    /// Monotonic milliseconds of the start.
+    pub started_mono_ms: u64,
+    /// Descriptions of the listeners for INFO.
+    pub listeners: Vec<String>,
+}
+
+/// Why a connection is refused: the bytes to send before it is closed.
+pub type Refused = &'static [u8];
+
+impl Server {
+    /// A server with empty databases. `seed` makes its random choices repeatable. The error says what is
+    /// wrong with a rename-command directive.
+    pub fn new(
+        config: Config,
+        clock: Clock,
+        seed: u64,
+        background: Background,
+    ) -> Result<Server, String> {
+        let renames = config.renamed_commands.clone();
+        let table = Table::new(&renames).map_err(|(name, error)| match error {
+            table::RenameError::Unknown => format!("No such command in rename-command: {name}"),
+            table::RenameError::Taken => format!("Target command name already exists: {name}"),
+        })?;
+        let access = AccessClock::new(memory::access_policy(&config), clock.wall_ms());
+        let keyspace = Keyspace::new(config.databases as usize, access, seed, background);
+        let stats = Stats::new(table.rows().len());
+        let mut server = Server {
+            config,
+            keyspace,
+            clients: Clients::default(),
+            table,
+            unit: Unit::default(),
+            blocking: Blocking::default(),
+            watches: Watches::default(),
+            propagation: Propagation::default(),
+            stats,
+            clock,
+            now: Now::default(),
+            pending_writes: Vec::new(),
+            pending_closes: Vec::new(),
+            resumed: Vec::new(),
+            net_ops: Vec::new(),
+            monitors: Vec::new(),
+            pause: None,
+            postponed: Vec::new(),
+            disk_error: None,
+            process: Process::default(),
+            memory: memory::Memory::default(),
+            peaks: limits::Peaks::default(),
+            armed: 0,
+            slow_ns: u64::MAX,
+            wall_offset_ns: 0,
+            cron: cron::Cron::default(),
+            batch: Vec::new(),
+            late_changes: Vec::new(),
+        };
+        server.begin_turn();
+        let mut rng = crate::util::rng::Rng::from_seed(seed);
+        server.process.run_id = crate::util::rng::random_hex(&mut rng, 40);
+        server.process.started_ms = server.now.wall_ms;
+        server.process.started_mono_ms = server.now.mono_ms();
+        server.apply_all();
+        Ok(server)
+    }
+
+    /// Reads both clocks: called once per turn of the loop.
+    pub fn begin_turn(&mut self) {
+        let mono_ns = self.clock.mono_ns();
+        self.wall_offset_ns = self.clock.wall_us() * 1000 - mono_ns as i64;
+        self.now = Now { mono_ns, wall_ms: self.wall_at(mono_ns) };
+    }
+
+    /// Reads the monotonic clock: called once per command.
+    #[inline]
+    pub(crate) fn read_clock(&mut self) {
+        let mono_ns = self.clock.mono_ns();
+        self.now = Now { mono_ns, wall_ms: self.wall_at(mono_ns) };
+    }
+
+    #[inline]
+    fn wall_at(&self, mono_ns: u64) -> i64 {
+        ((mono_ns as i64 + self.wall_offset_ns) as u64 / 1_000_000) as i64
+    }
+
+    // ---- clients ----
+
+    /// A client connects. Refusals are the bytes it is sent before it is closed.
+    pub fn accept(&mut self, peer: Peer) -> Result<usize, Refused> {
+        if self.clients.len() >= self.config.maxclients as usize {
+            self.stats.counters.rejected_connections += 1;
+            return Err(b"-ERR max number of clients reached\r\n");
+        }
+        let unprotected = self.config.requirepass.is_empty();
+        if self.config.protected_mode && unprotected && !peer.is_local && !peer.is_unix {
+            self.stats.counters.rejected_connections += 1;
+            return Err(PROTECTED_MODE);
+        }
+        self.stats.counters.connections += 1;
+        log::debug!(target: "aikv", "New connection from {}", peer.addr);
+        let now_ms = self.now.mono_ms();
+        let client = self.clients.add(peer, now_ms);
+        client.authenticated = unprotected;
+        Ok(client.slot)
+    }
+
+    /// A client's connection ended.
+    pub fn closed(&mut self, slot: usize) {
+        let Some(mut client) = self.clients.take(slot) else { return };
+        log::debug!(target: "aikv", "Closed connection from {}", client.peer.addr);
+        self.forget(&mut client);
+        self.clients.put(client);
+        self.clients.remove(slot);
+    }
+
+    /// Takes a client out of everything that refers to it.
+    fn forget(&mut self, client: &mut Client) {
+        self.release(client);
+        self.watches.unwatch(client);
+        self.monitors.retain(|slot| *slot != client.slot);
+        self.postponed.retain(|slot| *slot != client.slot);
+        self.resumed.retain(|slot| *slot != client.slot);
+        self.pending_writes.retain(|slot| *slot != client.slot);
+        self.memory.clients_bytes = self.memory.clients_bytes.saturating_sub(client.accounted_bytes);
+        self.update_listeners();
+    }
+
+    /// Notes that a client has something to send.
+    #[inline]
+    pub(crate) fn queue_write(&mut self, client: &mut Client) {
+        if !client.write_pending && client.slot != usize::MAX {
+            client.write_pending = true;
+            self.pending_writes.push(client.slot);
+        }
+    }
+
+    /// Adds bytes to the output of a client that is not running.
+    pub fn send_to(&mut self, slot: usize, bytes: &[u8]) {
+        let Some(mut client) = self.clients.take(slot) else { return };
+        client.reply.raw(bytes);
+        self.queue_write(&mut client);
+        self.check_output_limit(&mut client);
+        self.clients.put(client);
+    }
+
+    /// Closes a client that is not running.
+    pub fn close_client(&mut self, slot: usize, how: Close) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        client.close = Some(how);
+        if how == Close::Now || client.reply.is_empty() {
+            client.close = Some(Close::Now);
+            self.pending_closes.push(slot);
+        }
+    }
+
+    /// Checks what must always hold between parts.
+    #[cfg(debug_assertions)]
+    fn check_invariants(&self) {
+        assert_eq!(self.unit.depth, 0, "a unit ended");
+        self.keyspace.check_invariants();
+    }
+}
+
+/// The arguments as they may be shown: secrets are cut.
+pub(crate) fn redact(command: &Command, args: Args<'_>) -> Vec<Vec<u8>> {
+    let secret = command.is(Flags::SENSITIVE);
+    let show = |(i, arg): (usize, &[u8])| {
+        let keep = !secret || i <= usize::from(command.spec.container().is_some());
+        if keep { arg.to_vec() } else { b"(redacted)".to_vec() }
+    };
+    args.iter().enumerate().map(show).collect()
+}
+
+/// Sent to a remote client when neither a password nor an open mode was configured.
+const PROTECTED_MODE: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is enabled \
+and no password is set for the default user. In this mode connections are only accepted from the loopback \
+interface. To connect from other computers, either set a password (requirepass), or allow it from this \
+machine with CONFIG SET protected-mode no, or in the configuration file, or start the server with \
+--protected-mode no.\r\n";

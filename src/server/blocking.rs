@@ -1,0 +1,250 @@
+//! Blocked clients. A command that has to wait returns `Outcome::Block`; its arguments are kept and it is
+//! run again when a key it waits for is ready, keeping its place in the queue and its deadline.
+//!
+//! States of a client: running -> (`block`) waiting -> (`serve`: key ready, ran) running
+//!                                                  -> (`time_out`, `unblock`) running, with another reply.
+
+use super::Server;
+use super::client::Client;
+use super::table::Command;
+use crate::command::spec::OnTimeout;
+use crate::command::{BlockOn, CmdError, Hashed, Outcome};
+use crate::keyspace::Key;
+use crate::resp::OwnedArgs;
+use crate::value::{Kind, kind};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+/// What a client waits for.
+pub enum Blocked {
+    /// Keys: a stored command that will be run again.
+    Keys(Waiting),
+    /// The end of CLIENT PAUSE: its input is not run.
+    Postponed,
+    /// The end of a shutdown that waits.
+    Shutdown,
+}
+
+/// A stored command and what wakes it.
+pub struct Waiting {
+    /// The command's row.
+    pub command: &'static Command,
+    /// Its arguments.
+    pub args: OwnedArgs,
+    /// Keys and kind.
+    pub on: BlockOn,
+    /// Database of the keys.
+    pub db: usize,
+    /// Milliseconds since 1970 at which it gives up; 0: never.
+    pub deadline_ms: i64,
+    /// Monotonic nanoseconds at which it began.
+    pub since_ns: u64,
+}
+
+/// A key of a database.
+pub type Place = (usize, Vec<u8>);
+
+/// Who waits for what.
+#[derive(Default)]
+pub struct Blocking {
+    waiters: HashMap<Place, VecDeque<u64>>,
+    deadlines: BTreeSet<(i64, u64)>,
+    ready: Vec<Place>,
+    /// Number of blocked clients, postponed ones not counted.
+    pub clients: usize,
+}
+
+impl Blocking {
+    /// Whether nobody waits for a key.
+    pub fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    /// Number of keys waited for.
+    pub fn keys(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Number of clients with a deadline.
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// The earliest deadline.
+    pub fn next_deadline_ms(&self) -> Option<i64> {
+        self.deadlines.first().map(|(ms, _)| *ms)
+    }
+
+    /// Notes that a key was written; its waiters are served at the end of the unit.
+    pub fn key_ready(&mut self, db: usize, key: &[u8]) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let place = (db, key.to_vec());
+        if self.waiters.contains_key(&place) && !self.ready.contains(&place) {
+            self.ready.push(place);
+        }
+    }
+
+    /// Notes that all keys of a database may be ready (two changed places).
+    pub fn db_ready(&mut self, db: usize) {
+        let places: Vec<Place> = self.waiters.keys().filter(|(d, _)| *d == db).cloned().collect();
+        places.into_iter().for_each(|(db, key)| self.key_ready(db, &key));
+    }
+
+    fn add(&mut self, id: u64, waiting: &Waiting) {
+        for key in &waiting.on.keys {
+            let queue = self.waiters.entry((waiting.db, key.clone())).or_default();
+            if !queue.contains(&id) {
+                queue.push_back(id);
+            }
+        }
+        if waiting.deadline_ms > 0 {
+            self.deadlines.insert((waiting.deadline_ms, id));
+        }
+    }
+
+    fn remove(&mut self, id: u64, waiting: &Waiting) {
+        for key in &waiting.on.keys {
+            let place = (waiting.db, key.clone());
+            let Some(queue) = self.waiters.get_mut(&place) else { continue };
+            queue.retain(|other| *other != id);
+            if queue.is_empty() {
+                self.waiters.remove(&place);
+            }
+        }
+        self.deadlines.remove(&(waiting.deadline_ms, id));
+    }
+}
+
+/// The error of CLIENT UNBLOCK ... ERROR.
+pub const UNBLOCKED: CmdError = CmdError::new("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+
+impl Server {
+    /// Lets a client wait: its command will be run again.
+    pub(super) fn block(
+        &mut self,
+        client: &mut Client,
+        command: &'static Command,
+        args: OwnedArgs,
+        on: BlockOn,
+    ) {
+        let deadline_ms = match on.timeout_ms {
+            0 => 0,
+            ms => self.now.wall_ms.saturating_add(ms),
+        };
+        let since_ns = self.now.mono_ns;
+        let waiting = Waiting { command, args, on, db: client.db, deadline_ms, since_ns };
+        self.blocking.add(client.id, &waiting);
+        self.blocking.clients += 1;
+        client.blocked = Some(Box::new(Blocked::Keys(waiting)));
+        self.update_listeners();
+    }
+
+    /// Takes a client off all queues, without a reply. Its input goes on.
+    pub(super) fn release(&mut self, client: &mut Client) -> Option<Waiting> {
+        match *client.blocked.take()? {
+            Blocked::Keys(waiting) => {
+                self.blocking.remove(client.id, &waiting);
+                self.blocking.clients -= 1;
+                self.update_listeners();
+                self.resume(client);
+                Some(waiting)
+            }
+            Blocked::Postponed | Blocked::Shutdown => {
+                self.resume(client);
+                None
+            }
+        }
+    }
+
+    /// Ends a client's wait with an error or, without one, with its command's timeout reply.
+    pub(super) fn unblock(&mut self, client: &mut Client, error: Option<&CmdError>) {
+        let Some(waiting) = self.release(client) else { return };
+        match error {
+            Some(error) => self.reply_error(client, error),
+            None => write_timeout(client, waiting.command.spec.on_timeout),
+        }
+        self.queue_write(client);
+    }
+
+    /// Ends the waits whose deadline has passed.
+    pub(super) fn time_out_blocked(&mut self) {
+        while let Some((deadline_ms, id)) = self.blocking.deadlines.first().copied() {
+            if deadline_ms > self.now.wall_ms {
+                return;
+            }
+            self.blocking.deadlines.pop_first();
+            let Some(mut client) = self.clients.slot_of(id).and_then(|slot| self.clients.take(slot)) else {
+                continue;
+            };
+            self.unblock(&mut client, None);
+            self.clients.put(client);
+        }
+    }
+
+    /// Runs the commands of clients whose keys are ready, in the order in which they came to wait. Serving
+    /// one may make other keys ready; it ends when none is.
+    pub(super) fn serve_ready(&mut self) {
+        while !self.blocking.ready.is_empty() {
+            for place in std::mem::take(&mut self.blocking.ready) {
+                let Some(queue) = self.blocking.waiters.get(&place) else { continue };
+                for id in queue.clone() {
+                    self.serve(id, &place);
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, id: u64, place: &Place) {
+        let Some(slot) = self.clients.slot_of(id) else { return };
+        let Some(mut client) = self.clients.take(slot) else { return };
+        if self.wakes(&client, place) {
+            self.rerun(&mut client);
+        }
+        self.clients.put(client);
+    }
+
+    /// Whether the key is such that the client's command may go on.
+    fn wakes(&self, client: &Client, (db, key): &Place) -> bool {
+        let Some(Blocked::Keys(waiting)) = client.blocked.as_deref() else { return false };
+        let found: Option<Kind> = self.keyspace.peek(*db, Key::new(key)).map(|entry| kind(&entry));
+        match (waiting.on.kind, found) {
+            (None, _) => true,
+            (Some(wanted), Some(found)) => wanted == found,
+            (Some(wanted), None) => wanted == Kind::Stream,
+        }
+    }
+
+    /// Runs a stored command again. If it has to wait on, it keeps its place and deadline.
+    fn rerun(&mut self, client: &mut Client) {
+        let Some(Blocked::Keys(waiting)) = client.blocked.take().map(|b| *b) else { return };
+        self.enter_unit();
+        let outcome = self.call(client, waiting.command, waiting.args.as_args(), Hashed::default());
+        match outcome {
+            Outcome::Block(_) => client.blocked = Some(Box::new(Blocked::Keys(waiting))),
+            Outcome::Done => {
+                self.blocking.remove(client.id, &waiting);
+                self.blocking.clients -= 1;
+                self.update_listeners();
+                self.resume(client);
+                self.queue_write(client);
+            }
+        }
+        self.leave_unit();
+    }
+
+    /// Lets a client's waiting input run in the next turn.
+    pub(super) fn resume(&mut self, client: &Client) {
+        if client.slot != usize::MAX {
+            self.resumed.push(client.slot);
+        }
+    }
+}
+
+/// Writes the reply of a blocking command whose time is over.
+pub(super) fn write_timeout(client: &mut Client, on_timeout: OnTimeout) {
+    match on_timeout {
+        OnTimeout::Null => client.reply.null(),
+        OnTimeout::NullArray => client.reply.null_array(),
+    }
+}

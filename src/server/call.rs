@@ -1,0 +1,185 @@
+//! `call`: the one function in which every command of every source runs.
+
+use super::Server;
+use super::client::{Client, Role};
+use super::table::{Command, Handler};
+use super::{ServerCtx, blocking};
+use crate::command::spec::Flags;
+use crate::command::{CmdError, CmdResult, Ctx, Hashed, Outcome, Propagate};
+use crate::resp::Args;
+use crate::stats::slowlog::{SlowEntry, shorten};
+
+impl Server {
+    /// Runs a command for a client: the handler, then what is counted, logged and propagated of it. The
+    /// reply is in the client's output; an error takes back a half-written one. Must run inside a unit.
+    #[inline]
+    pub(super) fn call(
+        &mut self,
+        client: &mut Client,
+        command: &'static Command,
+        args: Args<'_>,
+        hashed: Hashed,
+    ) -> Outcome {
+        debug_assert!(self.unit.depth > 0, "commands run inside a unit");
+        let mark = client.reply.mark();
+        let dirty = self.keyspace.changes.dirty;
+        let start_ns = self.now.mono_ns;
+        if !self.monitors.is_empty() {
+            self.feed_monitors(client, command, args);
+        }
+        let (result, propagate) = self.run_handler(client, command, args, hashed);
+        self.read_clock();
+        let ns = self.now.mono_ns - start_ns;
+        self.stats.commands.ran(command.id, ns, self.config.latency_tracking);
+        self.stats.counters.commands += 1;
+        self.unit.command_ns += ns;
+        if ns >= self.slow_ns {
+            self.note_slow(client, command, args, ns);
+        }
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                client.reply.rewind(mark);
+                self.stats.commands.failed(command.id);
+                self.reply_error(client, &error);
+                Outcome::Done
+            }
+        };
+        if self.keyspace.changes.dirty != dirty && self.propagating() {
+            self.unit.propagate(client.db, command, args, propagate);
+        }
+        outcome
+    }
+
+    #[inline]
+    fn run_handler(
+        &mut self,
+        client: &mut Client,
+        command: &'static Command,
+        args: Args<'_>,
+        hashed: Hashed,
+    ) -> (CmdResult, Propagate) {
+        match command.handler {
+            Handler::Data(run) => {
+                let mut ctx = Ctx::new(
+                    &mut self.keyspace,
+                    client.db,
+                    args,
+                    &mut client.reply,
+                    &self.config,
+                    command.spec.name,
+                    hashed,
+                );
+                let result = run(&mut ctx);
+                (result, ctx.propagate)
+            }
+            Handler::Server(run) => {
+                let mut ctx =
+                    ServerCtx { server: self, client, args, command, propagate: Propagate::Verbatim };
+                let result = run(&mut ctx);
+                (result, ctx.propagate)
+            }
+            Handler::Container => unreachable!("containers are refused before they run"),
+        }
+    }
+
+    /// Runs a command that a connected client sent and lets the client wait if the command has to.
+    #[inline]
+    pub(super) fn call_for_client(
+        &mut self,
+        client: &mut Client,
+        command: &'static Command,
+        args: Args<'_>,
+        hashed: Hashed,
+    ) {
+        match self.call(client, command, args, hashed) {
+            Outcome::Done => {}
+            Outcome::Block(on) => self.block(client, command, args.to_owned(), *on),
+        }
+    }
+
+    /// Runs a command inside a transaction: one that has to wait answers at once as if its time were over.
+    pub(super) fn call_without_waiting(
+        &mut self,
+        client: &mut Client,
+        command: &'static Command,
+        args: Args<'_>,
+    ) {
+        if let Outcome::Block(_) = self.call(client, command, args, Hashed::default()) {
+            blocking::write_timeout(client, command.spec.on_timeout);
+        }
+    }
+
+    /// Writes an error reply and counts it.
+    pub(super) fn reply_error(&mut self, client: &mut Client, error: &CmdError) {
+        client.reply.error(error.as_bytes());
+        self.stats.counters.error_replies += 1;
+        self.stats.errors.count(error.code());
+    }
+
+    /// Records a slow command in the slow log, the latency monitor and the server's log.
+    #[cold]
+    fn note_slow(&mut self, client: &Client, command: &Command, args: Args<'_>, ns: u64) {
+        let (us, ms) = (ns / 1000, ns / 1_000_000);
+        let threshold_ms = self.config.latency_monitor_threshold;
+        if threshold_ms > 0 && ms >= threshold_ms {
+            let event = if command.is(Flags::FAST) { "fast-command" } else { "command" };
+            self.stats.latency.add(event, self.now.wall_ms / 1000, ms);
+        }
+        let slower_than = self.config.slowlog_log_slower_than;
+        if slower_than < 0 || us < slower_than as u64 || command.is(Flags::SKIP_SLOWLOG) {
+            return;
+        }
+        let shown = super::redact(command, args);
+        let args = shorten(shown.iter().map(Vec::as_slice));
+        if us >= SLOW_LOG_LINE_US {
+            let words: Vec<_> = args.iter().map(|a| String::from_utf8_lossy(a)).collect();
+            log::warn!(target: "aikv", "Slow command: {} took {}ms", words.join(" "), ms);
+        }
+        let entry = SlowEntry {
+            id: 0,
+            unix_seconds: self.now.wall_ms / 1000,
+            us,
+            args,
+            peer: client.peer.addr.clone(),
+            client_name: client.name.clone(),
+        };
+        self.stats.slowlog.add(entry, self.config.slowlog_max_len as usize);
+    }
+
+    /// Recomputes the duration from which on [`Server::note_slow`] has to look.
+    pub fn update_slow_threshold(&mut self) {
+        let slowlog_ns = match self.config.slowlog_log_slower_than {
+            us @ 0.. => us as u64 * 1000,
+            _ => u64::MAX,
+        };
+        let latency_ns = match self.config.latency_monitor_threshold {
+            0 => u64::MAX,
+            ms => ms.saturating_mul(1_000_000),
+        };
+        self.slow_ns = slowlog_ns.min(latency_ns);
+    }
+
+    /// Shows a command to the clients that monitor.
+    #[cold]
+    fn feed_monitors(&mut self, client: &Client, command: &Command, args: Args<'_>) {
+        if command.is(Flags::SKIP_MONITOR) || command.is(Flags::ADMIN) {
+            return;
+        }
+        let us = self.clock.wall_us();
+        let source = if client.role == Role::Internal { "lua" } else { &client.peer.addr };
+        let mut line =
+            format!("+{}.{:06} [{} {}]", us / 1_000_000, us % 1_000_000, client.db, source).into_bytes();
+        for arg in super::redact(command, args) {
+            line.push(b' ');
+            crate::util::quote::push_quoted(&mut line, &arg);
+        }
+        line.extend_from_slice(b"\r\n");
+        for slot in self.monitors.clone() {
+            self.send_to(slot, &line);
+        }
+    }
+}
+
+/// Only commands at least this slow get a line in the server's log, whatever the slow log records.
+const SLOW_LOG_LINE_US: u64 = 10_000;

@@ -1,0 +1,141 @@
+//! Admission: what may keep a command from running, as one ordered table of small functions. A bit mask
+//! says which gates are armed; an unarmed gate costs nothing.
+
+use super::Server;
+use super::client::Client;
+use super::table::Command;
+use crate::command::error::{self, CmdError};
+use crate::command::spec::Flags;
+use crate::resp::Args;
+
+/// Gates, as bits of [`Server::armed`].
+pub mod gate {
+    /// Clients have to authenticate.
+    pub const AUTH: u32 = 1 << 0;
+    /// Data is being loaded.
+    pub const LOADING: u32 = 1 << 1;
+    /// There is a memory limit.
+    pub const MEMORY: u32 = 1 << 2;
+    /// The disk failed.
+    pub const DISK: u32 = 1 << 3;
+    /// Clients are paused.
+    pub const PAUSE: u32 = 1 << 4;
+}
+
+/// Why a command does not run now.
+pub enum Reject {
+    /// It is answered with an error.
+    Error(CmdError),
+    /// It is run later: the client's input waits.
+    Postpone,
+}
+
+type Gate = fn(&mut Server, &Client, &Command, &Args<'_>) -> Result<(), Reject>;
+
+/// All gates in the order in which they are asked.
+const GATES: &[(u32, Gate)] = &[
+    (gate::AUTH, authenticated),
+    (gate::MEMORY, memory),
+    (gate::DISK, disk),
+    (gate::LOADING, loading),
+    (gate::PAUSE, paused),
+];
+
+impl Server {
+    /// Asks all armed gates.
+    #[inline]
+    pub(super) fn admit(
+        &mut self,
+        client: &Client,
+        command: &Command,
+        args: &Args<'_>,
+    ) -> Result<(), Reject> {
+        if self.armed == 0 {
+            return Ok(());
+        }
+        self.ask_gates(client, command, args)
+    }
+
+    fn ask_gates(&mut self, client: &Client, command: &Command, args: &Args<'_>) -> Result<(), Reject> {
+        for (bit, gate) in GATES {
+            if self.armed & bit != 0 {
+                gate(self, client, command, args)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Arms or disarms a gate.
+    pub fn arm(&mut self, bit: u32, on: bool) {
+        if on {
+            self.armed |= bit;
+        } else {
+            self.armed &= !bit;
+        }
+    }
+
+    /// Arms the gates that follow from the configuration.
+    pub fn arm_from_config(&mut self) {
+        self.arm(gate::AUTH, !self.config.requirepass.is_empty());
+        self.arm(gate::MEMORY, self.config.maxmemory > 0);
+    }
+}
+
+fn authenticated(_: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    if client.authenticated || command.is(Flags::NO_AUTH) {
+        return Ok(());
+    }
+    Err(Reject::Error(error::NO_AUTH))
+}
+
+/// Makes room before commands that may need it, and refuses those that add data when there is none.
+fn memory(server: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    let enough = server.make_room();
+    if enough {
+        return Ok(());
+    }
+    let queued_denyoom = || {
+        let queued = |m: &super::multi::Multi| m.queue.iter().any(|q| q.command.is(Flags::DENYOOM));
+        command.is(Flags::EXEC) && client.multi.as_ref().is_some_and(|m| queued(m))
+    };
+    // Queuing grows memory too: inside MULTI everything but the end of it is refused.
+    let queuing = client.multi.is_some() && !command.is(Flags::IMMEDIATE_IN_MULTI);
+    if command.is(Flags::DENYOOM) || queuing || queued_denyoom() {
+        return Err(Reject::Error(error::OOM));
+    }
+    Ok(())
+}
+
+fn disk(server: &mut Server, _: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    let Some(reason) = &server.disk_error else { return Ok(()) };
+    if !command.is(Flags::WRITE) {
+        return Ok(());
+    }
+    Err(Reject::Error(CmdError::text(reason.clone())))
+}
+
+fn loading(_: &mut Server, _: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    if command.is(Flags::LOADING) {
+        return Ok(());
+    }
+    Err(Reject::Error(LOADING))
+}
+
+/// Data is not complete yet.
+const LOADING: CmdError = CmdError::new("LOADING Redis is loading the dataset in memory");
+
+fn paused(server: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    let writes = |c: &Command| c.is(Flags::WRITE) || c.is(Flags::MAY_REPLICATE);
+    let queued_writes = || {
+        let queue = client.multi.as_ref().map_or(&[][..], |m| &m.queue);
+        command.is(Flags::EXEC) && queue.iter().any(|q| writes(q.command))
+    };
+    // Queuing does nothing yet; what counts is what EXEC runs.
+    let queuing = client.multi.is_some() && !command.is(Flags::IMMEDIATE_IN_MULTI);
+    let held = match server.pause {
+        Some(pause) if pause.all => !command.is(Flags::PAUSE_OK),
+        Some(_) => !queuing && (writes(command) || queued_writes()),
+        None => false,
+    };
+    if held { Err(Reject::Postpone) } else { Ok(()) }
+}

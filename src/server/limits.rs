@@ -1,0 +1,103 @@
+//! Limits on what clients may hold: output, input and all of it together.
+
+use super::Server;
+use super::client::{Client, Close};
+
+/// A client idle for this long gives its buffers back, in milliseconds.
+const IDLE_MS: u64 = 2000;
+/// Reply buffers do not shrink below this.
+const REPLY_BUFFER_MIN: usize = 1024;
+
+/// Peaks over all clients that INFO shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peaks {
+    /// Largest input waiting lately.
+    pub input_bytes: usize,
+    /// Largest output waiting lately.
+    pub output_bytes: usize,
+    /// Milliseconds after which a reply buffer's peak is forgotten.
+    pub reply_peak_reset_ms: Option<u64>,
+}
+
+impl Server {
+    /// Closes a client whose output is above the hard limit, or above the soft one for too long.
+    pub(super) fn check_output_limit(&mut self, client: &mut Client) {
+        let pending = client.reply.pending_bytes() as u64;
+        self.peaks.output_bytes = self.peaks.output_bytes.max(pending as usize);
+        client.reply_peak = client.reply_peak.max(pending as usize);
+        let limit = self.config.client_output_buffer_limit.class(client.limit_class());
+        let now_ms = self.now.mono_ms();
+        let hard = limit.hard > 0 && pending >= limit.hard;
+        let soft = limit.soft > 0 && pending >= limit.soft;
+        let since_ms = soft.then(|| client.soft_limit_since_ms.unwrap_or(now_ms));
+        client.soft_limit_since_ms = since_ms;
+        let too_long = since_ms.is_some_and(|ms| now_ms - ms > limit.soft_seconds * 1000);
+        if (hard || too_long) && client.close != Some(Close::Now) {
+            log::warn!(
+                target: "aikv",
+                "Client id={} addr={} closed for overcoming of output buffer limits.",
+                client.id,
+                client.peer.addr
+            );
+            self.stats.counters.output_buffer_limit_disconnections += 1;
+            client.close = Some(Close::Now);
+            self.pending_closes.push(client.slot);
+        }
+    }
+
+    /// Closes a client whose input is above the limit. Called after each read.
+    pub fn check_input_limit(&mut self, slot: usize) {
+        let max = self.config.client_query_buffer_limit;
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let pending = client.input.pending_bytes();
+        self.peaks.input_bytes = self.peaks.input_bytes.max(pending);
+        if pending as u64 <= max {
+            return;
+        }
+        log::warn!(target: "aikv", "Closing client {} that reached max query buffer length", client.peer.addr);
+        self.stats.counters.query_buffer_limit_disconnections += 1;
+        client.close = Some(Close::Now);
+        self.pending_closes.push(slot);
+    }
+
+    /// Gives back what an idle client does not need.
+    pub(super) fn shrink_buffers(&mut self, client: &mut Client, idle_ms: u64) {
+        if idle_ms < IDLE_MS {
+            return;
+        }
+        client.input.shrink();
+        let before = client.reply.buffer_capacity();
+        client.reply.shrink(REPLY_BUFFER_MIN);
+        self.stats.counters.reply_buffer_shrinks += u64::from(client.reply.buffer_capacity() < before);
+    }
+
+    /// Brings a client's share of the memory up to date.
+    pub(super) fn account_client(&mut self, client: &mut Client) {
+        let bytes = client.memory_bytes();
+        self.memory.clients_bytes = self.memory.clients_bytes + bytes - client.accounted_bytes;
+        client.accounted_bytes = bytes;
+    }
+
+    /// Closes the largest clients while all together are above `maxmemory-clients`.
+    pub(super) fn evict_clients(&mut self) {
+        let max = self.config.maxmemory_clients.bytes(self.config.maxmemory);
+        if max == 0 || self.memory.clients_bytes as u64 <= max {
+            return;
+        }
+        let mut sizes: Vec<(usize, usize)> = self
+            .clients
+            .iter()
+            .filter(|c| !c.no_evict && c.close != Some(Close::Now))
+            .map(|c| (c.accounted_bytes, c.slot))
+            .collect();
+        sizes.sort_unstable();
+        let mut total = self.memory.clients_bytes as u64;
+        while total > max
+            && let Some((bytes, slot)) = sizes.pop()
+        {
+            total -= bytes as u64;
+            self.stats.counters.evicted_clients += 1;
+            self.close_client(slot, Close::Now);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Memory: what is used, and making room when it is above `maxmemory`.
+
+use super::Server;
+use crate::config::{Config, MaxmemoryPolicy};
+use crate::keyspace::LazyFree;
+use crate::keyspace::access::Policy;
+use crate::keyspace::evict::{Order, Scope};
+use crate::sys::alloc;
+
+/// Longest time a command waits for room, in nanoseconds; the rest is done in the turns that follow.
+const EVICTION_NS_MAX: u64 = 500_000;
+/// Evictions between looks at the clock.
+const EVICTIONS_PER_LOOK: usize = 16;
+
+/// Figures that INFO memory shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Most ever used, in bytes.
+    pub peak: usize,
+    /// Used when the server stood and had no data.
+    pub startup: usize,
+    /// Resident set, sampled.
+    pub rss: usize,
+    /// The allocator's figures, sampled.
+    pub allocator: alloc::AllocStats,
+    /// Memory of clients, as last accounted.
+    pub clients_bytes: usize,
+    /// Whether the eviction of keys goes on in the next turn.
+    pub evicting: bool,
+    /// Since when used memory is above the limit, in monotonic nanoseconds.
+    pub exceeded_since_ns: Option<u64>,
+}
+
+/// How entries age under the configured policy.
+pub fn access_policy(config: &Config) -> Policy {
+    use MaxmemoryPolicy as P;
+    match config.maxmemory_policy {
+        P::AllkeysLfu | P::VolatileLfu => Policy::Lfu {
+            log_factor: config.lfu_log_factor as u32,
+            decay_minutes: config.lfu_decay_time as u32,
+        },
+        _ => Policy::Lru,
+    }
+}
+
+/// Which frees go to the background.
+pub fn lazy_free(config: &Config) -> LazyFree {
+    LazyFree {
+        eviction: config.lazyfree_lazy_eviction,
+        expire: config.lazyfree_lazy_expire,
+        server_del: config.lazyfree_lazy_server_del,
+        user_del: config.lazyfree_lazy_user_del,
+    }
+}
+
+/// Which keys may go under a policy and which of them goes first; nothing: none may.
+fn eviction(policy: MaxmemoryPolicy) -> Option<(Scope, Order)> {
+    use MaxmemoryPolicy as P;
+    Some(match policy {
+        P::Noeviction => return None,
+        P::AllkeysLru | P::AllkeysLfu => (Scope::AllKeys, Order::Idleness),
+        P::VolatileLru | P::VolatileLfu => (Scope::Volatile, Order::Idleness),
+        P::AllkeysRandom => (Scope::AllKeys, Order::Random),
+        P::VolatileRandom => (Scope::Volatile, Order::Random),
+        P::VolatileTtl => (Scope::Volatile, Order::Ttl),
+    })
+}
+
+impl Server {
+    /// Bytes above `maxmemory`.
+    fn excess(&self) -> usize {
+        let max = self.config.maxmemory as usize;
+        if max == 0 { 0 } else { alloc::used_memory().saturating_sub(max) }
+    }
+
+    /// Evicts keys until used memory is within `maxmemory`, or time is up. False if it is above the limit
+    /// and nothing more may go.
+    pub fn make_room(&mut self) -> bool {
+        if self.excess() == 0 {
+            self.end_excess();
+            return true;
+        }
+        let start_ns = self.clock.mono_ns();
+        self.memory.exceeded_since_ns.get_or_insert(start_ns);
+        let Some((scope, order)) = eviction(self.config.maxmemory_policy) else { return false };
+        let samples = self.config.maxmemory_samples as usize;
+        self.enter_unit();
+        let mut ok = true;
+        'evict: while self.excess() > 0 {
+            for _ in 0..EVICTIONS_PER_LOOK {
+                if !self.keyspace.evict_one(scope, order, samples) {
+                    // Frees in the background may still bring it below the limit.
+                    ok = self.excess() == 0 || self.keyspace.background().pending_objects() > 0;
+                    break 'evict;
+                }
+                if self.excess() == 0 {
+                    break 'evict;
+                }
+            }
+            if self.clock.mono_ns() - start_ns > EVICTION_NS_MAX {
+                self.memory.evicting = true;
+                break;
+            }
+        }
+        self.leave_unit();
+        let ms = (self.clock.mono_ns() - start_ns) / 1_000_000;
+        let threshold_ms = self.config.latency_monitor_threshold;
+        if threshold_ms > 0 && ms >= threshold_ms {
+            self.stats.latency.add("eviction-cycle", self.now.wall_ms / 1000, ms);
+        }
+        if self.excess() == 0 {
+            self.end_excess();
+        }
+        ok
+    }
+
+    fn end_excess(&mut self) {
+        self.memory.evicting = false;
+        if let Some(since_ns) = self.memory.exceeded_since_ns.take() {
+            self.stats.counters.eviction_exceeded_us += (self.clock.mono_ns() - since_ns) / 1000;
+        }
+    }
+
+    /// Samples memory figures.
+    pub(super) fn sample_memory(&mut self) {
+        self.memory.peak = self.memory.peak.max(alloc::used_memory());
+        self.memory.rss = crate::sys::process::rss_bytes();
+        self.memory.allocator = alloc::stats();
+    }
+}

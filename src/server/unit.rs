@@ -1,0 +1,179 @@
+//! The execution unit: what one client's command, transaction or script does as a whole. When the outermost
+//! call ends, its changes are read once: watchers are marked, blocked clients served, effects propagated.
+
+use super::Server;
+use super::multi::mark_watched;
+use super::table::Command;
+use crate::command::Propagate;
+use crate::command::spec::Flags;
+use crate::keyspace::change::{Change, Effect, listener};
+use crate::resp::{Args, OwnedArgs};
+
+/// The running unit.
+#[derive(Default)]
+pub struct Unit {
+    /// Nesting of calls.
+    pub depth: u32,
+    /// Nanoseconds spent in commands.
+    pub command_ns: u64,
+    /// Effects to be propagated, in order, with their databases.
+    ops: Vec<(usize, OwnedArgs)>,
+}
+
+impl Unit {
+    /// Adds the effect of a command.
+    pub(super) fn propagate(&mut self, db: usize, command: &Command, args: Args<'_>, how: Propagate) {
+        match how {
+            // What a transaction or script did was added by its inner commands.
+            Propagate::Verbatim if command.is(Flags::EXEC) || command.is(Flags::SCRIPT_RUNNER) => {}
+            Propagate::Verbatim => self.ops.push((db, args.to_owned())),
+            Propagate::As(commands) => self.ops.extend(commands.into_iter().map(|args| (db, args))),
+            Propagate::Never => {}
+        }
+    }
+}
+
+/// Something that takes the effects of units: the log, a replica's backlog. One encoding serves all.
+pub trait Sink: Send {
+    /// Takes the effects of one unit, in the protocol's request form.
+    fn append(&mut self, bytes: &[u8]);
+}
+
+/// The database effects were last written for, and who takes them.
+#[derive(Default)]
+pub struct Propagation {
+    /// Takers of effects.
+    pub sinks: Vec<Box<dyn Sink>>,
+    selected: Option<usize>,
+    buffer: Vec<u8>,
+}
+
+impl Propagation {
+    /// Encodes the effects of a unit once and gives them to every sink. More than one effect is wrapped in
+    /// MULTI and EXEC, so that it is taken whole or not at all.
+    fn write(&mut self, ops: &[(usize, OwnedArgs)]) {
+        self.buffer.clear();
+        let wrap = ops.len() > 1;
+        for (i, (db, args)) in ops.iter().enumerate() {
+            if self.selected != Some(*db) {
+                let digits = db.to_string();
+                encode(&mut self.buffer, &OwnedArgs::from_slices(&[b"SELECT", digits.as_bytes()]));
+                self.selected = Some(*db);
+            }
+            if wrap && i == 0 {
+                encode(&mut self.buffer, &OwnedArgs::from_slices(&[b"MULTI"]));
+            }
+            encode(&mut self.buffer, args);
+        }
+        if wrap {
+            encode(&mut self.buffer, &OwnedArgs::from_slices(&[b"EXEC"]));
+        }
+        for sink in &mut self.sinks {
+            sink.append(&self.buffer);
+        }
+    }
+
+    /// Forgets the selected database: the next effect names its own (a new log file begins).
+    pub fn forget_selected(&mut self) {
+        self.selected = None;
+    }
+}
+
+fn encode(out: &mut Vec<u8>, args: &OwnedArgs) {
+    let args = args.as_args();
+    out.push(b'*');
+    crate::util::num::push_u64(out, args.len() as u64);
+    out.extend_from_slice(b"\r\n");
+    for arg in args.iter() {
+        out.push(b'$');
+        crate::util::num::push_u64(out, arg.len() as u64);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Server {
+    /// Begins a unit or goes one level deeper. The outermost level fixes the unit's time.
+    #[inline]
+    pub(super) fn enter_unit(&mut self) {
+        if self.unit.depth == 0 {
+            self.keyspace.begin(self.now.wall_ms);
+        }
+        self.unit.depth += 1;
+    }
+
+    /// Leaves a level; leaving the outermost one reads the change log.
+    #[inline]
+    pub(super) fn leave_unit(&mut self) {
+        self.unit.depth -= 1;
+        if self.unit.depth > 0 {
+            return;
+        }
+        if !self.keyspace.changes.is_empty() || !self.unit.ops.is_empty() {
+            self.end_of_unit();
+        }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+    }
+
+    /// Reads the change log once for all who listen.
+    fn end_of_unit(&mut self) {
+        let mut ops = self.keyspace.changes.take_implicit();
+        ops.append(&mut self.unit.ops);
+        if !ops.is_empty() {
+            self.propagation.write(&ops);
+        }
+        for change in self.keyspace.changes.take() {
+            self.note_ready(&change);
+            if !self.watches.is_empty() && !self.mark_watchers(&change) {
+                self.late_changes.push(change);
+            }
+        }
+        self.serve_ready();
+    }
+
+    /// Marks the clients that watch what changed. False if one of them is running: it is marked when it
+    /// is put back.
+    fn mark_watchers(&mut self, change: &Change) -> bool {
+        let mut all = true;
+        for id in self.watches.watching(change) {
+            let Some(slot) = self.clients.slot_of(id) else { continue };
+            match self.clients.get_mut(slot) {
+                Some(client) => mark_watched(client, change, &self.keyspace),
+                None => all = false,
+            }
+        }
+        all
+    }
+
+    fn note_ready(&mut self, change: &Change) {
+        match change {
+            Change::Key { db, key, effect, .. } if *effect != Effect::EventOnly => {
+                self.blocking.key_ready(*db, key);
+            }
+            Change::Key { .. } => {}
+            Change::Swap(a, b) => {
+                self.blocking.db_ready(*a);
+                self.blocking.db_ready(*b);
+            }
+            Change::Flush(_) => {}
+        }
+    }
+
+    /// Whether effects are taken by anyone.
+    #[inline]
+    pub(super) fn propagating(&self) -> bool {
+        self.keyspace.changes.listening & listener::PROPAGATION != 0
+    }
+
+    /// Tells the change log who listens now.
+    pub(super) fn update_listeners(&mut self) {
+        let mut mask = 0;
+        let mut listen = |on: bool, bits: u32| mask |= if on { bits } else { 0 };
+        listen(!self.watches.is_empty(), listener::WATCH);
+        listen(!self.blocking.is_empty(), listener::WAITERS);
+        listen(!self.propagation.sinks.is_empty(), listener::PROPAGATION);
+        self.keyspace.changes.listening = mask;
+    }
+}
