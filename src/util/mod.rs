@@ -1,1 +1,11 @@
-//! (being built)
+//! Pure helpers: numbers, text, globs, quoting, checksums, random numbers. No state, no system calls
+//! (the one exception is `num::LongDouble`, which lives in `sys` because it is C), no Redis structures.
+//! A reader comes here to learn how bytes become a number or a number becomes bytes.
+
+pub mod crc;
+pub mod glob;
+pub mod memsize;
+pub mod num;
+pub mod quote;
+pub mod rng;
+pub mod text;
