@@ -1,2 +1,5 @@
-//! Entry point.
-fn main() {}
+//! Arguments, configuration, log, then the reactor. Nothing else lives here.
+
+fn main() -> std::process::ExitCode {
+    aikv::start::main()
+}
