@@ -51,19 +51,12 @@ pub struct Ref<'a, E: Slot> {
     table: PhantomData<&'a E>,
 }
 
-impl<'a, E: Slot> Ref<'a, E> {
+impl<E: Slot> Ref<'_, E> {
     /// # Safety
     /// `word` is an occupied slot word of a table of `E`, and the table is borrowed for `'a`.
     #[inline(always)]
     pub(super) unsafe fn new(word: u64) -> Self {
         Ref { address: slot_address(word), table: PhantomData }
-    }
-
-    /// The address of the element: what lives behind it stays for `'a`, while `deref` lends only as long
-    /// as this handle lives.
-    #[inline(always)]
-    pub(crate) fn address(self) -> NonNull<u8> {
-        self.address
     }
 }
 
@@ -95,7 +88,7 @@ pub struct Mut<'a, E: Slot> {
     table: PhantomData<&'a mut E>,
 }
 
-impl<'a, E: Slot> Mut<'a, E> {
+impl<E: Slot> Mut<'_, E> {
     /// # Safety
     /// `word` is the place of an occupied slot word of a table of `E` that is borrowed exclusively for `'a`.
     #[inline(always)]
@@ -103,12 +96,6 @@ impl<'a, E: Slot> Mut<'a, E> {
         // SAFETY: by contract the place is alive and initialised.
         let address = slot_address(unsafe { word.read() });
         Mut { address, word, table: PhantomData }
-    }
-
-    /// Ends the loan and gives the (possibly new) address, for views that last for `'a`.
-    #[inline(always)]
-    pub(crate) fn into_address(self) -> NonNull<u8> {
-        self.address
     }
 }
 

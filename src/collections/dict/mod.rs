@@ -317,7 +317,7 @@ impl<E: Slot> Dict<E> {
         header.count -= 1;
         self.len -= 1;
         // Looking at the neighbour costs a cache miss: only at every eighth count.
-        if header.count < header.low || (header.count % 8 == 0 && header.count <= MERGED_MAX / 2) {
+        if header.count < header.low || (header.count.is_multiple_of(8) && header.count <= MERGED_MAX / 2) {
             self.shrink(hash, segment);
         }
         // SAFETY: the lane is free now, so this is the one owner.
@@ -376,7 +376,7 @@ impl<E: Slot> Dict<E> {
         let mut counts = [0u32; 2];
         segment.for_each(|word, _| counts[side_of(word)] += 1);
         let mut halves = counts.map(|count| self.new_segment(length_for(count), depth + 1));
-        if (depth + 1) % 4 == 0 {
+        if (depth + 1).is_multiple_of(4) {
             self.place_rehashed(segment, &mut halves, side_of);
         } else {
             segment.for_each(|word, tag| {
@@ -401,7 +401,9 @@ impl<E: Slot> Dict<E> {
         let prefetch_bucket = |index: u32| {
             if index < segment.length {
                 let bucket = segment.bucket(index);
-                bucket.occupied().for_each(|lane| prefetch(slot_address(bucket.words[lane as usize]).as_ptr()));
+                bucket
+                    .occupied()
+                    .for_each(|lane| prefetch(slot_address(bucket.words[lane as usize]).as_ptr()));
             }
         };
         (0..REHASH_AHEAD).for_each(prefetch_bucket);
@@ -453,7 +455,8 @@ impl<E: Slot> Dict<E> {
         let mut merged = self.new_segment(length_for(count), depth - 1);
         for (half, half_hash) in [(segment, hash), (other, other_hash)] {
             // When the window moves back by four bits, these are the ones the directory has told apart.
-            let regained = if depth % 4 == 0 { Some(window(half_hash, depth - 1) & 0xf000) } else { None };
+            let regained =
+                if depth.is_multiple_of(4) { Some(window(half_hash, depth - 1) & 0xf000) } else { None };
             half.for_each(|word, tag| {
                 let window = slot_window(word);
                 let window = regained.map_or(window, |bits| bits | window >> 4);

@@ -103,13 +103,6 @@ pub(super) struct Bucket {
 #[derive(Clone, Copy)]
 pub(super) struct Lanes(u64);
 
-impl Lanes {
-    #[inline(always)]
-    pub(super) fn count(self) -> u32 {
-        self.0.count_ones()
-    }
-}
-
 impl Iterator for Lanes {
     type Item = u32;
 

@@ -190,7 +190,8 @@ fn crafted_keys(random: &mut Random, count: usize, same: u32, free: u64) -> Vec<
 #[test]
 fn survives_colliding_hashes() {
     let mut random = Random::from_env();
-    for (same, free) in [(12, u64::MAX), (29, u64::MAX), (40, u64::MAX), (8, 0xff), (50, 0), (1, 0x00f0_0000)] {
+    for (same, free) in [(12, u64::MAX), (29, u64::MAX), (40, u64::MAX), (8, 0xff), (50, 0), (1, 0x00f0_0000)]
+    {
         let keys = crafted_keys(&mut random, scaled(3000), same, free);
         against_model::<true>(&mut random, &keys, scaled(12_000));
     }
@@ -226,8 +227,9 @@ fn scan_under_change<const CRAFTED: bool>(random: &mut Random, keys: &[Vec<u8>],
     let mut seen = HashMap::<Vec<u8>, u32>::new();
     let (mut cursor, mut calls, mut wave) = (0, 0, 50);
     loop {
-        cursor =
-            dict.scan(cursor, 1 + random.below(60) as usize, &mut |item| *seen.entry(item.key().to_vec()).or_default() += 1);
+        cursor = dict.scan(cursor, 1 + random.below(60) as usize, &mut |item| {
+            *seen.entry(item.key().to_vec()).or_default() += 1
+        });
         calls += 1;
         if cursor == 0 {
             break;

@@ -1,9 +1,11 @@
 //! Ways through a table that are not lookups: SCAN, iteration, random elements, statistics. It relies on the
 //! order of elements in a segment and changes nothing.
 
-use super::handle::{Ref, Slot};
-use super::segment::{LANES, LONGEST, Segment, fraction, fraction_bits, home, slot_window, window, window_start};
 use super::Dict;
+use super::handle::{Ref, Slot};
+use super::segment::{
+    LANES, LONGEST, Segment, fraction, fraction_bits, home, slot_window, window, window_start,
+};
 
 /// Bits of a scan cursor: a position among the top 48 bits of hashes.
 const CURSOR_BITS: u32 = 48;
@@ -151,7 +153,7 @@ impl<E: Slot> Dict<E> {
             let bits = random();
             let index = (bits >> 32) as usize & (self.directory.len() - 1);
             let segment = self.segment_at(index)?;
-            let bucket = (u64::from(bits as u32 >> 3) * u64::from(range.max(segment.length)) >> 29) as u32;
+            let bucket = ((u64::from(bits as u32 >> 3) * u64::from(range.max(segment.length))) >> 29) as u32;
             if bucket >= segment.length || index & (self.words_of(segment) - 1) != 0 {
                 continue;
             }
@@ -240,7 +242,7 @@ impl<E: Slot> Dict<E> {
         let bits = random();
         let index = (bits >> 32) as usize & self.directory.len().checked_sub(1)?;
         let segment = self.segment_at(index)?;
-        let bucket = ((bits & 0xffff_ffff) * u64::from(segment.length) >> 32) as u32;
+        let bucket = (((bits & 0xffff_ffff) * u64::from(segment.length)) >> 32) as u32;
         Some(Position { index, bucket })
     }
 
