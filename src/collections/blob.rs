@@ -131,6 +131,21 @@ impl Blob {
         self.append(bytes);
     }
 
+    /// Appends what `read` puts into a zeroed buffer of `want` bytes; it returns how many it put there.
+    pub fn append_with<T>(
+        &mut self,
+        want: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, T>,
+    ) -> Result<usize, T> {
+        let len = self.len();
+        self.resize(len + want);
+        let result = read(&mut self.make_mut()[len..]);
+        let n = result.as_ref().map_or(0, |n| *n);
+        assert!(n <= want, "read no more than was asked for");
+        self.truncate(len + n);
+        result
+    }
+
     /// Makes room for `additional` more bytes, greedily.
     pub fn reserve(&mut self, additional: usize) {
         let wanted = self.len().checked_add(additional).expect("a blob fits the address space");

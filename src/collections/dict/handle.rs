@@ -130,3 +130,13 @@ impl<E: Slot> Drop for Mut<'_, E> {
         }
     }
 }
+
+/// What `Dict::get_live` found.
+pub enum Lookup<'a, E: Slot> {
+    /// No element has this key.
+    Missing,
+    /// The element.
+    Live(Mut<'a, E>),
+    /// The element was dead; it is out of the table.
+    Dead(E),
+}

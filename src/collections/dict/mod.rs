@@ -19,7 +19,7 @@ mod bench;
 #[cfg(test)]
 mod tests;
 
-pub use handle::{Mut, Ref, Slot};
+pub use handle::{Lookup, Mut, Ref, Slot};
 pub use walk::{DictStats, Iter};
 
 use super::prefetch;
@@ -161,6 +161,19 @@ impl<E: Slot> Dict<E> {
         let place = segment.place(word, tag_of(hash));
         // SAFETY: the lane was just filled, and the loan borrows the table exclusively.
         unsafe { Mut::new(place) }
+    }
+
+    /// The element of this key, for changing; one that `is_dead` is taken out instead. One lookup for
+    /// both, so that expiry on access costs nothing.
+    #[inline]
+    pub fn get_live(&mut self, hash: u64, key: &[u8], is_dead: impl FnOnce(&E) -> bool) -> Lookup<'_, E> {
+        let Some(found) = self.find(hash, |element| element.key() == key) else { return Lookup::Missing };
+        // SAFETY: a found lane holds the address of a live element.
+        if is_dead(unsafe { lend::<E>(&slot_address(found.word())) }) {
+            return Lookup::Dead(self.take(hash, found));
+        }
+        // SAFETY: the place is a filled slot of this table, borrowed as long as the table is.
+        Lookup::Live(unsafe { Mut::new(found.place()) })
     }
 
     /// Takes the element of this key out.
