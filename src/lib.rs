@@ -19,3 +19,5 @@ pub mod stats; // floor 6: counters, slow log, latency
 pub mod server; // floor 7: clients, call, gates, units; the server commands
 
 pub mod net; // floor 8: the reactor, the only user of mio
+
+pub mod start; // above the floors: arguments, configuration, log, reactor

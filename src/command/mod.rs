@@ -6,6 +6,7 @@ pub mod ctx;
 pub mod error;
 pub mod keys;
 pub mod spec;
+pub mod string;
 
 pub use ctx::{Ctx, Hashed, Propagate};
 pub use error::{CmdError, CmdResult};
@@ -35,4 +36,4 @@ pub struct BlockOn {
 }
 
 /// The rows of all data commands, family by family.
-pub const FAMILIES: &[&[(Spec, DataFn)]] = &[];
+pub const FAMILIES: &[&[(Spec, DataFn)]] = &[string::COMMANDS];

@@ -253,16 +253,18 @@ impl Keyspace {
         ttl: Ttl,
     ) -> bool {
         let now_ms = self.now_ms;
+        let mut payload = Some(payload);
+        let mut taken = || payload.take().expect("the payload is used once");
         let d = &mut self.dbs[db];
-        match d.live(key, now_ms, Expiry::Remove) {
+        let found = match d.live(key, now_ms, Expiry::Remove) {
             db::Live::Found(mut entry) => {
                 let clock = self.access.touched(entry.clock(), &mut self.rng);
                 entry.set_clock(clock);
                 if new_kind == Kind::String && kind(&entry) == Kind::String {
-                    crate::value::string::set(&mut entry, payload);
+                    crate::value::string::set(&mut entry, taken());
                 } else {
                     let effort = crate::value::free_effort(&entry);
-                    let old = entry.replace_payload(new_kind as u8, payload);
+                    let old = entry.replace_payload(new_kind as u8, taken());
                     crate::value::string::clear_changed(&mut entry);
                     if effort > LAZY_FREE_EFFORT {
                         self.background.drop_later(Box::new(old), effort);
@@ -270,31 +272,32 @@ impl Keyspace {
                 }
                 let old = entry.expiry();
                 match ttl {
-                    Ttl::Keep => {}
-                    Ttl::Clear if old.is_none() => {}
-                    Ttl::Clear => {
-                        entry.set_expiry(None);
-                        drop(entry);
-                        d.volatile -= 1;
-                    }
-                    Ttl::At(at) => {
-                        entry.set_expiry(Some(at));
-                        drop(entry);
-                        d.file(key.hash, old, at, now_ms);
-                    }
+                    Ttl::Clear if old.is_some() => entry.set_expiry(None),
+                    Ttl::At(at) => entry.set_expiry(Some(at)),
+                    Ttl::Keep | Ttl::Clear => {}
                 }
-                return true;
+                Some(old)
             }
             db::Live::Expired(entry) => {
                 note_expired(&mut self.stats, &mut self.changes, self.lazy_free, db, &entry);
                 dispose(&self.background, entry, self.lazy_free.expire);
+                None
             }
-            db::Live::Missing => {}
+            db::Live::Missing => None,
+        };
+        if let Some(old) = found {
+            match ttl {
+                Ttl::At(at) => d.file(key.hash, old, at, now_ms),
+                Ttl::Clear => d.volatile -= usize::from(old.is_some()),
+                Ttl::Keep => {}
+            }
+            return true;
         }
         let expiry = match ttl {
             Ttl::At(at) => Some(at),
             Ttl::Keep | Ttl::Clear => None,
         };
+        let payload = taken();
         self.insert(db, key, new_kind, payload, expiry);
         false
     }
@@ -382,7 +385,7 @@ impl Keyspace {
     }
 
     /// Hands something to the background thread to be dropped there; `weight` is its number of parts.
-    pub fn drop_later(&self, garbage: Box<dyn Send>, weight: usize) {
+    pub fn drop_later(&self, garbage: Box<dyn std::any::Any + Send>, weight: usize) {
         self.background.drop_later(garbage, weight);
     }
 

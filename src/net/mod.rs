@@ -318,7 +318,7 @@ impl Reactor {
     fn take_signals(&mut self) {
         for signal in self.signals.take() {
             match signal {
-                Signal::Reopen => crate::sys::log::request_reopen(),
+                Signal::Hangup | Signal::User1 => crate::sys::log::request_reopen(),
                 Signal::Interrupt | Signal::Terminate => self.server.shutdown_by_signal(signal),
             }
         }

@@ -4,6 +4,7 @@
 use super::blocking::Blocked;
 use super::multi::{Multi, Watched};
 use super::table::Command;
+use crate::config::{BufferLimit, Config};
 use crate::resp::{Input, Reply};
 use slab::Slab;
 use std::collections::HashMap;
@@ -175,14 +176,11 @@ impl Client {
             + self.watched.iter().map(Watched::memory_bytes).sum::<usize>()
     }
 
-    /// Class of its output buffer limit.
-    pub fn limit_class(&self) -> usize {
-        LIMIT_NORMAL
+    /// The limit of its output buffer.
+    pub fn output_limit(&self, config: &Config) -> BufferLimit {
+        config.client_output_buffer_limit.normal
     }
 }
-
-/// Index of normal clients in `client-output-buffer-limit`.
-pub const LIMIT_NORMAL: usize = 0;
 
 /// All clients. A running client is taken out of its slot and put back, so that it and the server can be
 /// changed side by side.

@@ -65,6 +65,17 @@ impl Server {
         Ok(())
     }
 
+    /// Asks the gates that count for a command of a transaction when it runs.
+    pub(super) fn admit_queued(
+        &mut self,
+        client: &Client,
+        command: &Command,
+        args: &Args<'_>,
+    ) -> Result<(), Reject> {
+        let when_run = self.armed & !(gate::AUTH | gate::PAUSE | gate::MEMORY);
+        GATES.iter().filter(|(bit, _)| when_run & bit != 0).try_for_each(|(_, gate)| gate(self, client, command, args))
+    }
+
     /// Arms or disarms a gate.
     pub fn arm(&mut self, bit: u32, on: bool) {
         if on {

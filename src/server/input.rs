@@ -91,7 +91,7 @@ impl Server {
 
     fn request_limits(&self, client: &Client) -> Limits {
         Limits {
-            bulk_bytes_max: self.config.proto_max_bulk_len,
+            bulk_bytes_max: self.config.proto_max_bulk_len as u64,
             unauthenticated: !client.authenticated,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Server;
 use super::client::{Client, Close};
+use crate::config::MemoryOrPercent;
 
 /// A client idle for this long gives its buffers back, in milliseconds.
 const IDLE_MS: u64 = 2000;
@@ -25,7 +26,7 @@ impl Server {
         let pending = client.reply.pending_bytes() as u64;
         self.peaks.output_bytes = self.peaks.output_bytes.max(pending as usize);
         client.reply_peak = client.reply_peak.max(pending as usize);
-        let limit = self.config.client_output_buffer_limit.class(client.limit_class());
+        let limit = client.output_limit(&self.config);
         let now_ms = self.now.mono_ms();
         let hard = limit.hard > 0 && pending >= limit.hard;
         let soft = limit.soft > 0 && pending >= limit.soft;
@@ -51,7 +52,7 @@ impl Server {
         let Some(client) = self.clients.get_mut(slot) else { return };
         let pending = client.input.pending_bytes();
         self.peaks.input_bytes = self.peaks.input_bytes.max(pending);
-        if pending as u64 <= max {
+        if pending <= max {
             return;
         }
         log::warn!(target: "aikv", "Closing client {} that reached max query buffer length", client.peer.addr);
@@ -80,7 +81,10 @@ impl Server {
 
     /// Closes the largest clients while all together are above `maxmemory-clients`.
     pub(super) fn evict_clients(&mut self) {
-        let max = self.config.maxmemory_clients.bytes(self.config.maxmemory);
+        let max = match self.config.maxmemory_clients {
+            MemoryOrPercent::Bytes(bytes) => bytes,
+            MemoryOrPercent::Percent(part) => self.config.maxmemory / 100 * u64::from(part),
+        };
         if max == 0 || self.memory.clients_bytes as u64 <= max {
             return;
         }

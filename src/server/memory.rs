@@ -20,7 +20,7 @@ pub struct Memory {
     /// Used when the server stood and had no data.
     pub startup: usize,
     /// Resident set, sampled.
-    pub rss: usize,
+    pub rss: u64,
     /// The allocator's figures, sampled.
     pub allocator: alloc::AllocStats,
     /// Memory of clients, as last accounted.

@@ -129,6 +129,8 @@ pub struct Server {
     pub memory: memory::Memory,
     /// Peak sizes that CLIENT and INFO show.
     pub peaks: limits::Peaks,
+    /// Whether keys go at their time by themselves (DEBUG SET-ACTIVE-EXPIRE).
+    pub active_expire: bool,
     /// Gates that are asked.
     armed: u32,
     /// Commands at least this long are looked at by the slow log and the latency monitor.
@@ -203,6 +205,7 @@ impl Server {
             process: Process::default(),
             memory: memory::Memory::default(),
             peaks: limits::Peaks::default(),
+            active_expire: true,
             armed: 0,
             slow_ns: u64::MAX,
             wall_offset_ns: 0,
@@ -236,6 +239,29 @@ impl Server {
     #[inline]
     fn wall_at(&self, mono_ns: u64) -> i64 {
         ((mono_ns as i64 + self.wall_offset_ns) as u64 / 1_000_000) as i64
+    }
+
+    /// Counts a turn of the loop that began at `begin_ns`.
+    pub fn end_turn(&mut self, begin_ns: u64) {
+        self.read_clock();
+        self.stats.counters.loop_turns += 1;
+        self.stats.counters.loop_us += (self.now.mono_ns - begin_ns) / 1000;
+        self.stats.counters.loop_command_us += std::mem::take(&mut self.unit.command_ns) / 1000;
+    }
+
+    /// Whether the loop should go on without waiting.
+    pub fn has_urgent_work(&self) -> bool {
+        self.memory.evicting || !self.resumed.is_empty() || !self.pending_writes.is_empty()
+    }
+
+    /// The background thread has finished something.
+    pub fn background_woke(&mut self) {
+        self.keyspace.background().completions();
+    }
+
+    /// Whether data is being loaded.
+    pub fn is_loading(&self) -> bool {
+        false
     }
 
     // ---- clients ----

@@ -4,6 +4,8 @@
 use super::{Entry, Kind};
 use crate::collections::blob::Blob;
 use crate::collections::entry::{Flag, NewPayload, Payload, PayloadMut};
+use crate::resp::Reply;
+use crate::resp::reply::SHARED_BYTES_MIN;
 use crate::util::num;
 
 /// Longest string kept inside its entry, in bytes: one cache miss and one allocation less per access.
@@ -26,6 +28,18 @@ pub fn bytes<'a>(entry: &'a Entry, digits: &'a mut Digits) -> &'a [u8] {
         Payload::Inline(bytes) => bytes,
         Payload::Blob(blob) => blob.as_slice(),
         Payload::Int(n) => digits.0.format(n).as_bytes(),
+        Payload::Object(never) => match *never {},
+    }
+}
+
+/// Writes the string as a reply; a long one is shared, not copied.
+#[inline]
+pub fn reply(entry: &Entry, reply: &mut Reply) {
+    match entry.payload() {
+        Payload::Inline(bytes) => reply.bulk(bytes),
+        Payload::Int(n) => reply.bulk_int(n),
+        Payload::Blob(blob) if blob.len() >= SHARED_BYTES_MIN => reply.bulk_shared(blob.clone().into_bytes()),
+        Payload::Blob(blob) => reply.bulk(blob.as_slice()),
         Payload::Object(never) => match *never {},
     }
 }

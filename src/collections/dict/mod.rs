@@ -168,8 +168,9 @@ impl<E: Slot> Dict<E> {
     #[inline]
     pub fn get_live(&mut self, hash: u64, key: &[u8], is_dead: impl FnOnce(&E) -> bool) -> Lookup<'_, E> {
         let Some(found) = self.find(hash, |element| element.key() == key) else { return Lookup::Missing };
+        let address = slot_address(found.word());
         // SAFETY: a found lane holds the address of a live element.
-        if is_dead(unsafe { lend::<E>(&slot_address(found.word())) }) {
+        if is_dead(unsafe { lend::<E>(&address) }) {
             return Lookup::Dead(self.take(hash, found));
         }
         // SAFETY: the place is a filled slot of this table, borrowed as long as the table is.

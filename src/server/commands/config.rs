@@ -211,10 +211,6 @@ impl Server {
             Apply::Maxclients => self.apply_maxclients(),
             Apply::Log => crate::sys::log::reconfigure(self.config.log_options()).map_err(|e| e.to_string()),
             Apply::Dir => crate::sys::process::chdir(&self.config.dir).map_err(|e| e.to_string()),
-            Apply::ProcTitle => {
-                self.set_process_title();
-                Ok(())
-            }
             _ => {
                 self.apply_all();
                 Ok(())
