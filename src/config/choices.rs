@@ -4,7 +4,8 @@
 use super::setting::Choice;
 
 macro_rules! choices {
-    ($( $(#[doc = $doc:literal])+ $name:ident { $( $(#[doc = $vdoc:literal])+ $value:ident = $text:literal, )+ }
+    ($( $(#[doc = $doc:literal])+ $name:ident { $( $(#[doc = $vdoc:literal])+ $value:ident = $text:literal,
+        )+ }
         $( also { $( $other:literal = $same:ident ),+ $(,)? } )? )+) => { $(
         $(#[doc = $doc])+
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,6 +3,8 @@
 
 use super::setting::{Fault, Literal, Setting, Turn, not_one_of, single, utf8};
 use super::text;
+use crate::util::memsize::parse_memory;
+use crate::util::num::parse_i64;
 
 /// A list of addresses to listen on. A leading `-` says that the address may be missing on this machine.
 pub struct Addresses;
@@ -54,7 +56,7 @@ pub struct SavePoints;
 impl SavePoints {
     fn point(pair: &[&[u8]]) -> Option<SavePoint> {
         let [seconds, changes] = pair else { return None };
-        let number = |word: &[u8]| text::integer(word).and_then(|number| u64::try_from(number).ok());
+        let number = |word: &[u8]| parse_i64(word).and_then(|number| u64::try_from(number).ok());
         let point = SavePoint { seconds: number(seconds)?, changes: number(changes)? };
         let fits = point.seconds >= 1 && point.changes <= i32::MAX as u64;
         fits.then_some(point)
@@ -144,8 +146,8 @@ pub struct OutputLimits;
 impl OutputLimits {
     fn limit(words: &[&[u8]]) -> Option<BufferLimit> {
         let [hard, soft, seconds] = words else { return None };
-        let soft_seconds = u64::try_from(text::integer(seconds)?).ok()?;
-        Some(BufferLimit { hard: text::memory(hard)?, soft: text::memory(soft)?, soft_seconds })
+        let soft_seconds = u64::try_from(parse_i64(seconds)?).ok()?;
+        Some(BufferLimit { hard: parse_memory(hard)?, soft: parse_memory(soft)?, soft_seconds })
     }
 
     fn items(value: &BufferLimits) -> Vec<String> {
@@ -417,7 +419,7 @@ impl Setting<[i32; 3]> for OomScores {
     fn parse(&self, args: &[&[u8]], _old: &[i32; 3], _turn: Turn) -> Result<[i32; 3], Fault> {
         let [primary, replica, child] = args else { return Err(Fault::count()) };
         let score = |word: &[u8]| {
-            let score = text::integer(word).filter(|score| (-2000..=2000).contains(score));
+            let score = parse_i64(word).filter(|score| (-2000..=2000).contains(score));
             score.map(|score| score as i32).ok_or_else(|| {
                 Fault::new("Invalid oom-score-adj-values, elements must be between -2000 and 2000.")
             })
@@ -456,7 +458,7 @@ impl Setting<Option<Primary>> for ReplicaOf {
         if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
             return Ok(None);
         }
-        let port = text::integer(port).and_then(|port| u16::try_from(port).ok());
+        let port = parse_i64(port).and_then(|port| u16::try_from(port).ok());
         let port = port.ok_or_else(|| Fault::new("Invalid master port"))?;
         Ok(Some(Primary { host: utf8(host)?.to_owned(), port }))
     }

@@ -4,19 +4,31 @@
 //! `options.rs` for the options themselves, to `load.rs` for the start-up.
 
 mod choices;
+mod command_line;
+mod conf;
+mod error;
 mod lists;
+mod load;
 mod options;
 mod setting;
 mod spec;
 mod text;
+mod tomlfile;
 
 pub use choices::*;
+pub use command_line::{Action, CommandLine};
+pub use error::{ConfigError, Warning};
 pub use lists::{BufferLimit, BufferLimits, NotifyFlags, Primary, SavePoint, ShutdownFlags};
+pub use load::Syntax;
 pub use options::{Config, OPTIONS};
 pub use setting::{Choice, Fault, Literal, MemoryOrPercent, Secret, Turn};
 pub use spec::*;
 
+use crate::util::glob::{Case, matches};
 use std::fmt::{self, Display};
+
+/// The version of Redis whose behaviour AiKv has, and which it gives as its own to clients.
+pub const REDIS_VERSION: &str = "7.4.1";
 
 /// The option called `name`, by its name or an alias, whatever the case.
 pub fn lookup(name: &[u8]) -> Option<&'static OptionSpec> {
@@ -87,15 +99,15 @@ impl Config {
 
     /// The options that match any of `patterns`, each once.
     pub fn get_all(&self, patterns: &[&[u8]]) -> Vec<(&'static str, String)> {
-        let matches = |name: &str, hidden: bool| {
+        let found_by = |name: &str, hidden: bool| {
             patterns.iter().any(|pattern| match pattern.iter().any(|byte| b"*?[".contains(byte)) {
-                true => !hidden && text::glob(pattern, name.as_bytes()),
+                true => !hidden && matches(pattern, name.as_bytes(), Case::Insensitive),
                 false => pattern.eq_ignore_ascii_case(name.as_bytes()),
             })
         };
         let mut found = Vec::new();
         for option in OPTIONS {
-            for name in option.names().filter(|name| matches(name, option.has(HIDDEN))) {
+            for name in option.names().filter(|name| found_by(name, option.has(HIDDEN))) {
                 found.push((name, (option.show)(self)));
             }
         }

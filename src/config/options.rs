@@ -1,9 +1,10 @@
-//! THE list of options: one row each, grouped by TOML section. The row gives the field of `Config` (the option's
-//! name with `_` for `-`), its type, default, kind of value (with bounds) and flags; then, where they differ from
-//! the usual, the TOML key, command line flag, aliases, apply hook, and a note for options without effect.
-//! The doc comment is also the text of `config.toml` and `docs/config.md`. Names, defaults, bounds and flags are
-//! those of Redis 7.4; the deliberate differences are listed in `tests/facts/config-defaults.tsv`.
-//! A reader comes here to add or look up an option; nothing else has to be touched for one.
+//! THE list of options: one row each, grouped by TOML section. The row gives the field of `Config` (the
+//! option's name with `_` for `-`), its type, default, kind of value (with bounds) and flags; then, where
+//! they differ from the usual, the TOML key, command line flag, aliases, apply hook, and a note for options
+//! without effect. The doc comment is also the text of `config.toml` and `docs/config.md`. Names, defaults,
+//! bounds and flags are those of Redis 7.4; the deliberate differences are listed in
+//! `tests/facts/config-defaults.tsv`. A reader comes here to add or look up an option; nothing else has to
+//! be touched for one.
 
 use super::choices::*;
 use super::lists::*;
@@ -25,7 +26,8 @@ options! {
     Server {
         /// Addresses to listen on. A `-` before an address: no error if this machine does not have it.
         /// `*` is every IPv4 address, `::*` every IPv6 address.
-        "bind" bind: Vec<String> = vec!["127.0.0.1".to_owned(), "-::1".to_owned()], Addresses, MODIFIABLE | MANY,
+        "bind" bind: Vec<String> = vec!["127.0.0.1".to_owned(), "-::1".to_owned()], Addresses,
+            MODIFIABLE | MANY,
             toml: Some("host"), flag: Some("host"), apply: Apply::Bind;
         /// TCP port. 0 turns TCP off.
         "port" port: u16 = 6379, PORT, MODIFIABLE, apply: Apply::Port;
@@ -39,7 +41,8 @@ options! {
         "bind-source-addr" bind_source_addr: String = String::new(), TEXT, MODIFIABLE;
         /// Mark (SO_MARK) of listening sockets. 0: none.
         "socket-mark-id" socket_mark_id: u32 = 0, int(0, UINT_MAX), FIXED;
-        /// Refuse clients from other machines while no password is set and the bind addresses are the default.
+        /// Refuse clients from other machines while no password is set and the bind addresses are the
+        /// default.
         "protected-mode" protected_mode: bool = true, YesNo, MODIFIABLE;
         /// Number of databases SELECT can choose from.
         "databases" databases: u32 = 16, int(1, INT_MAX), FIXED;
@@ -93,14 +96,15 @@ options! {
         "timeout" timeout: u32 = 0, int(0, INT_MAX), MODIFIABLE;
         /// Seconds between TCP keepalive probes. 0: none.
         "tcp-keepalive" tcp_keepalive: u32 = 300, int(0, INT_MAX), MODIFIABLE;
-        /// Disconnect a client that does not read its replies: at the hard limit at once, at the soft limit after
-        /// so many seconds. 0: no limit.
+        /// Disconnect a client that does not read its replies: at the hard limit at once, at the soft limit
+        /// after so many seconds. 0: no limit.
         "client-output-buffer-limit" client_output_buffer_limit: BufferLimits = BufferLimits::DEFAULT,
             OutputLimits, MODIFIABLE | MANY;
         /// Bytes of a request that has not come completely.
         "client-query-buffer-limit" client_query_buffer_limit: usize = 1 << 30,
             Memory { min: 1 << 20, max: SIGNED_MAX }, MODIFIABLE;
-        /// Memory all client connections may take together; beyond it the largest are disconnected. 0: no limit.
+        /// Memory all client connections may take together; beyond it the largest are disconnected. 0: no
+        /// limit.
         "maxmemory-clients" maxmemory_clients: MemoryOrPercent = MemoryOrPercent::Bytes(0), Share, MODIFIABLE,
             apply: Apply::ClientMemory;
         /// Largest single argument of a command.
@@ -109,7 +113,8 @@ options! {
         /// Connections accepted in one turn of the event loop.
         "max-new-connections-per-cycle" max_new_connections_per_cycle: u32 = 10, int(1, 1000), MODIFIABLE;
         /// TLS connections accepted in one turn of the event loop.
-        "max-new-tls-connections-per-cycle" max_new_tls_connections_per_cycle: u32 = 1, int(1, 1000), MODIFIABLE;
+        "max-new-tls-connections-per-cycle" max_new_tls_connections_per_cycle: u32 = 1, int(1, 1000),
+            MODIFIABLE;
         /// Keys remembered for client-side caching; beyond it the oldest are invalidated. 0: no limit.
         "tracking-table-max-keys" tracking_table_max_keys: usize = 1_000_000, int(0, LONG_MAX), MODIFIABLE;
         /// Protocol version of new connections.
@@ -126,7 +131,8 @@ options! {
     }
     Persistence {
         /// A snapshot is written after `seconds` if there were `changes`: pairs of both. Empty: never.
-        "save" save: Vec<SavePoint> = default_save_points(), SavePoints, MODIFIABLE | MANY, apply: Apply::Save;
+        "save" save: Vec<SavePoint> = default_save_points(), SavePoints, MODIFIABLE | MANY,
+            apply: Apply::Save;
         /// File name of the snapshot, in the data directory.
         "dbfilename" dbfilename: String = "dump.rdb".to_owned(), checked("a file name", db_file_name),
             MODIFIABLE | PROTECTED;
@@ -152,7 +158,8 @@ options! {
         /// Directory of the log's files, in the data directory.
         "appenddirname" appenddirname: String = "appendonlydir".to_owned(),
             checked("a directory name", aof_dir_name), FIXED;
-        /// When the log is synced: `always` before a reply, `everysec` once a second, `no` as the system likes.
+        /// When the log is synced: `always` before a reply, `everysec` once a second, `no` as the system
+        /// likes.
         "appendfsync" appendfsync: Appendfsync = Appendfsync::Everysec, OneOf, MODIFIABLE,
             apply: Apply::Appendfsync;
         /// Do not sync the log while a child writes a snapshot or rewrites the log.
@@ -171,7 +178,8 @@ options! {
         /// Sync a rewritten log to disk while it is being written.
         "aof-rewrite-incremental-fsync" aof_rewrite_incremental_fsync: bool = true, YesNo, MODIFIABLE;
         /// Keep the files of earlier logs.
-        "aof-disable-auto-gc" aof_disable_auto_gc: bool = false, YesNo, MODIFIABLE | HIDDEN, apply: Apply::AofGc;
+        "aof-disable-auto-gc" aof_disable_auto_gc: bool = false, YesNo, MODIFIABLE | HIDDEN,
+            apply: Apply::AofGc;
         /// Bytes loaded between two looks at the clients.
         "loading-process-events-interval-bytes" loading_process_events_interval_bytes: u64 = 2 << 20,
             int(1024, INT_MAX), MODIFIABLE | HIDDEN;
@@ -202,7 +210,8 @@ options! {
         /// Name in syslog.
         "syslog-ident" syslog_ident: String = "redis".to_owned(), TEXT, FIXED, note: NO_SYSLOG;
         /// Facility in syslog.
-        "syslog-facility" syslog_facility: SyslogFacility = SyslogFacility::Local0, OneOf, FIXED, note: NO_SYSLOG;
+        "syslog-facility" syslog_facility: SyslogFacility = SyslogFacility::Local0, OneOf, FIXED,
+            note: NO_SYSLOG;
         /// Log registers, stack and state when the process crashes.
         "crash-log-enabled" crash_log_enabled: bool = true, YesNo, MODIFIABLE, apply: Apply::CrashLog;
         /// Test the memory after a crash.
@@ -232,7 +241,8 @@ options! {
         /// Keep a latency histogram per command.
         "latency-tracking" latency_tracking: bool = true, YesNo, MODIFIABLE;
         /// Percentiles INFO latencystats shows.
-        "latency-tracking-info-percentiles" latency_tracking_info_percentiles: Vec<f64> = vec![50.0, 99.0, 99.9],
+        "latency-tracking-info-percentiles" latency_tracking_info_percentiles: Vec<f64> = vec![50.0, 99.0,
+            99.9],
             Percentiles, MODIFIABLE | MANY;
     }
     Security {
@@ -294,7 +304,8 @@ options! {
         "oom-score-adj-values" oom_score_adj_values: [i32; 3] = [0, 200, 800], OomScores, MODIFIABLE | MANY,
             apply: Apply::OomScoreAdj;
         /// Move values to give fragmented memory back.
-        "activedefrag" activedefrag: bool = false, Only { kind: YesNo, value: false, reason: NO_DEFRAG }, MODIFIABLE;
+        "activedefrag" activedefrag: bool = false, Only { kind: YesNo, value: false, reason: NO_DEFRAG },
+            MODIFIABLE;
         /// Fragmented bytes below which nothing is moved.
         "active-defrag-ignore-bytes" active_defrag_ignore_bytes: u64 = 100 << 20,
             Memory { min: 1, max: SIGNED_MAX }, MODIFIABLE, note: UNDEFRAGGED;
@@ -307,9 +318,11 @@ options! {
         /// Least percentage of CPU spent on moving.
         "active-defrag-cycle-min" active_defrag_cycle_min: u32 = 1, int(1, 99), MODIFIABLE, note: UNDEFRAGGED;
         /// Greatest percentage of CPU spent on moving.
-        "active-defrag-cycle-max" active_defrag_cycle_max: u32 = 25, int(1, 99), MODIFIABLE, note: UNDEFRAGGED;
+        "active-defrag-cycle-max" active_defrag_cycle_max: u32 = 25, int(1, 99), MODIFIABLE,
+            note: UNDEFRAGGED;
         /// Elements of one value that are moved without a pause.
-        "active-defrag-max-scan-fields" active_defrag_max_scan_fields: usize = 1000, int(1, LONG_MAX), MODIFIABLE,
+        "active-defrag-max-scan-fields" active_defrag_max_scan_fields: usize = 1000, int(1, LONG_MAX),
+            MODIFIABLE,
             note: UNDEFRAGGED;
     }
     Types {
@@ -324,7 +337,8 @@ options! {
         "list-max-listpack-size" list_max_listpack_size: i32 = -2, int(i32::MIN as i128, INT_MAX), MODIFIABLE,
             aliases: &["list-max-ziplist-size"], apply: Apply::Encodings;
         /// Nodes at each end of a list that are not compressed. 0: none is compressed.
-        "list-compress-depth" list_compress_depth: u32 = 0, int(0, INT_MAX), MODIFIABLE, apply: Apply::Encodings;
+        "list-compress-depth" list_compress_depth: u32 = 0, int(0, INT_MAX), MODIFIABLE,
+            apply: Apply::Encodings;
         /// Most members of a set of integers in the compact encoding.
         "set-max-intset-entries" set_max_intset_entries: usize = 512, int(0, LONG_MAX), MODIFIABLE,
             apply: Apply::Encodings;
@@ -341,7 +355,8 @@ options! {
         "zset-max-listpack-value" zset_max_listpack_value: usize = 64, Memory { min: 0, max: SIGNED_MAX },
             MODIFIABLE, aliases: &["zset-max-ziplist-value"], apply: Apply::Encodings;
         /// Largest HyperLogLog in the sparse encoding.
-        "hll-sparse-max-bytes" hll_sparse_max_bytes: usize = 3000, Memory { min: 0, max: SIGNED_MAX }, MODIFIABLE,
+        "hll-sparse-max-bytes" hll_sparse_max_bytes: usize = 3000, Memory { min: 0, max: SIGNED_MAX },
+            MODIFIABLE,
             apply: Apply::Encodings;
         /// Largest node of a stream. 0: no limit.
         "stream-node-max-bytes" stream_node_max_bytes: usize = 4096, Memory { min: 0, max: SIGNED_MAX },
@@ -352,9 +367,10 @@ options! {
     }
     Pubsub {
         /// Keyspace events that are published: `K` on channels per key, `E` on channels per event, and the
-        /// classes `g` generic, `$` string, `l` list, `s` set, `h` hash, `z` sorted set, `x` expired, `e` evicted,
-        /// `t` stream, `d` module, `A` all of these; `m` missed key, `n` new key.
-        "notify-keyspace-events" notify_keyspace_events: NotifyFlags = NotifyFlags::NONE, EventClasses, MODIFIABLE,
+        /// classes `g` generic, `$` string, `l` list, `s` set, `h` hash, `z` sorted set, `x` expired, `e`
+        /// evicted, `t` stream, `d` module, `A` all of these; `m` missed key, `n` new key.
+        "notify-keyspace-events" notify_keyspace_events: NotifyFlags = NotifyFlags::NONE, EventClasses,
+            MODIFIABLE,
             apply: Apply::Notify;
     }
     Lua {
@@ -379,7 +395,8 @@ options! {
         "replica-ignore-maxmemory" replica_ignore_maxmemory: bool = true, YesNo, MODIFIABLE,
             aliases: &["slave-ignore-maxmemory"];
         /// Empty the databases in the background before a full synchronization.
-        "replica-lazy-flush" replica_lazy_flush: bool = false, YesNo, MODIFIABLE, aliases: &["slave-lazy-flush"];
+        "replica-lazy-flush" replica_lazy_flush: bool = false, YesNo, MODIFIABLE,
+            aliases: &["slave-lazy-flush"];
         /// Let INFO and ROLE of the primary show this replica.
         "replica-announced" replica_announced: bool = true, YesNo, MODIFIABLE;
         /// Go on when a replica cannot write its log or snapshot.
@@ -391,7 +408,8 @@ options! {
         "replica-announce-port" replica_announce_port: u16 = 0, int(0, 65535), MODIFIABLE,
             aliases: &["slave-announce-port"];
         /// Order of promotion: the lowest first; 0 never.
-        "replica-priority" replica_priority: u32 = 100, int(0, INT_MAX), MODIFIABLE, aliases: &["slave-priority"];
+        "replica-priority" replica_priority: u32 = 100, int(0, INT_MAX), MODIFIABLE,
+            aliases: &["slave-priority"];
         /// Seconds without a word before the other side is given up.
         "repl-timeout" repl_timeout: u32 = 60, int(1, INT_MAX), MODIFIABLE;
         /// Seconds between the primary's pings.
@@ -409,7 +427,8 @@ options! {
         /// Seconds to wait for more replicas before such a transfer begins.
         "repl-diskless-sync-delay" repl_diskless_sync_delay: u32 = 5, int(0, INT_MAX), MODIFIABLE;
         /// Number of waiting replicas that ends the wait. 0: any number waits.
-        "repl-diskless-sync-max-replicas" repl_diskless_sync_max_replicas: u32 = 0, int(0, INT_MAX), MODIFIABLE;
+        "repl-diskless-sync-max-replicas" repl_diskless_sync_max_replicas: u32 = 0, int(0, INT_MAX),
+            MODIFIABLE;
         /// Whether a replica loads the snapshot straight from the socket.
         "repl-diskless-load" repl_diskless_load: DisklessLoad = DisklessLoad::Disabled, OneOf,
             MODIFIABLE | NOT_LOADING;
@@ -433,9 +452,11 @@ options! {
         /// Port for the other nodes. 0: the client port plus 10000.
         "cluster-port" cluster_port: u16 = 0, int(0, 65535), FIXED;
         /// Address the node says it has. Empty: detected.
-        "cluster-announce-ip" cluster_announce_ip: String = String::new(), TEXT, MODIFIABLE, apply: Apply::Cluster;
+        "cluster-announce-ip" cluster_announce_ip: String = String::new(), TEXT, MODIFIABLE,
+            apply: Apply::Cluster;
         /// Client port the node says it has. 0: its own.
-        "cluster-announce-port" cluster_announce_port: u16 = 0, int(0, 65535), MODIFIABLE, apply: Apply::Cluster;
+        "cluster-announce-port" cluster_announce_port: u16 = 0, int(0, 65535), MODIFIABLE,
+            apply: Apply::Cluster;
         /// TLS port the node says it has. 0: its own.
         "cluster-announce-tls-port" cluster_announce_tls_port: u16 = 0, int(0, 65535), MODIFIABLE,
             apply: Apply::Cluster;
@@ -449,14 +470,16 @@ options! {
         "cluster-announce-human-nodename" cluster_announce_human_nodename: String = String::new(),
             checked("a name", node_name), MODIFIABLE, apply: Apply::Cluster;
         /// What a node is called in redirections.
-        "cluster-preferred-endpoint-type" cluster_preferred_endpoint_type: EndpointType = EndpointType::Ip, OneOf,
+        "cluster-preferred-endpoint-type" cluster_preferred_endpoint_type: EndpointType = EndpointType::Ip,
+            OneOf,
             MODIFIABLE;
         /// Refuse all commands while some slots are not served.
         "cluster-require-full-coverage" cluster_require_full_coverage: bool = true, YesNo, MODIFIABLE;
         /// Answer reads while the cluster is down.
         "cluster-allow-reads-when-down" cluster_allow_reads_when_down: bool = false, YesNo, MODIFIABLE;
         /// Serve shard channels while the cluster is down.
-        "cluster-allow-pubsubshard-when-down" cluster_allow_pubsubshard_when_down: bool = true, YesNo, MODIFIABLE;
+        "cluster-allow-pubsubshard-when-down" cluster_allow_pubsubshard_when_down: bool = true, YesNo,
+            MODIFIABLE;
         /// Let replicas move to primaries that have none.
         "cluster-allow-replica-migration" cluster_allow_replica_migration: bool = true, YesNo, MODIFIABLE;
         /// Replicas a primary keeps when others move away.
@@ -465,7 +488,8 @@ options! {
         "cluster-replica-no-failover" cluster_replica_no_failover: bool = false, YesNo, MODIFIABLE,
             aliases: &["cluster-slave-no-failover"], apply: Apply::Cluster;
         /// How old a replica's data may be for taking over, in node timeouts. 0: any age.
-        "cluster-replica-validity-factor" cluster_replica_validity_factor: u32 = 10, int(0, INT_MAX), MODIFIABLE,
+        "cluster-replica-validity-factor" cluster_replica_validity_factor: u32 = 10, int(0, INT_MAX),
+            MODIFIABLE,
             aliases: &["cluster-slave-validity-factor"];
         /// Bytes that may wait for another node. 0: no limit.
         "cluster-link-sendbuf-limit" cluster_link_sendbuf_limit: u64 = 0, Memory { min: 0, max: u64::MAX },
@@ -502,18 +526,22 @@ options! {
         "tls-ca-cert-file" tls_ca_cert_file: String = String::new(), TEXT, MODIFIABLE | VOLATILE,
             apply: Apply::Tls, note: NO_TLS;
         /// Directory of trusted certificate authorities.
-        "tls-ca-cert-dir" tls_ca_cert_dir: String = String::new(), TEXT, MODIFIABLE | VOLATILE, apply: Apply::Tls,
+        "tls-ca-cert-dir" tls_ca_cert_dir: String = String::new(), TEXT, MODIFIABLE | VOLATILE,
+            apply: Apply::Tls,
             note: NO_TLS;
         /// Whether clients must show a certificate.
-        "tls-auth-clients" tls_auth_clients: TlsAuthClients = TlsAuthClients::Yes, OneOf, MODIFIABLE, note: NO_TLS;
+        "tls-auth-clients" tls_auth_clients: TlsAuthClients = TlsAuthClients::Yes, OneOf, MODIFIABLE,
+            note: NO_TLS;
         /// Use TLS between replica and primary.
-        "tls-replication" tls_replication: bool = false, Only { kind: YesNo, value: false, reason: TLS_MISSING },
+        "tls-replication" tls_replication: bool = false, Only { kind: YesNo, value: false,
+            reason: TLS_MISSING },
             MODIFIABLE, apply: Apply::Tls;
         /// Use TLS between the nodes of a cluster.
         "tls-cluster" tls_cluster: bool = false, Only { kind: YesNo, value: false, reason: TLS_MISSING },
             MODIFIABLE, apply: Apply::Tls;
         /// Protocol versions. Empty: TLSv1.2 and TLSv1.3.
-        "tls-protocols" tls_protocols: String = String::new(), TEXT, MODIFIABLE, apply: Apply::Tls, note: NO_TLS;
+        "tls-protocols" tls_protocols: String = String::new(), TEXT, MODIFIABLE, apply: Apply::Tls,
+            note: NO_TLS;
         /// Ciphers of TLSv1.2.
         "tls-ciphers" tls_ciphers: String = String::new(), TEXT, MODIFIABLE, apply: Apply::Tls, note: NO_TLS;
         /// Ciphers of TLSv1.3.
@@ -523,7 +551,8 @@ options! {
         "tls-prefer-server-ciphers" tls_prefer_server_ciphers: bool = false, YesNo, MODIFIABLE,
             apply: Apply::Tls, note: NO_TLS;
         /// Let clients resume sessions.
-        "tls-session-caching" tls_session_caching: bool = true, YesNo, MODIFIABLE, apply: Apply::Tls, note: NO_TLS;
+        "tls-session-caching" tls_session_caching: bool = true, YesNo, MODIFIABLE, apply: Apply::Tls,
+            note: NO_TLS;
         /// Number of sessions that are kept.
         "tls-session-cache-size" tls_session_cache_size: u32 = 20480, int(0, INT_MAX), MODIFIABLE,
             apply: Apply::Tls, note: NO_TLS;

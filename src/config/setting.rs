@@ -1,9 +1,11 @@
 //! How one option's value is read from words and written back: the trait `Setting` and the simple kinds
-//! (yes/no, bounded integers, memory sizes, octal modes, text, choices). Kinds with structure are in `lists.rs`.
-//! It knows neither the option table nor any file syntax; a reader comes here to see what an option's text
-//! may look like and which error it gives.
+//! (yes/no, bounded integers, memory sizes, octal modes, text, choices). Kinds with structure are in
+//! `lists.rs`. It knows neither the option table nor any file syntax; a reader comes here to see what an
+//! option's text may look like and which error it gives.
 
 use super::text;
+use crate::util::memsize::parse_memory;
+use crate::util::num::parse_i64;
 use std::fmt::{self, Display};
 use std::path::{Component, Path, PathBuf};
 
@@ -212,8 +214,10 @@ fn wide<T: Copy + TryInto<i128>>(value: &T) -> i128 {
 
 impl<T: Copy + TryFrom<i128> + TryInto<i128>> Setting<T> for Int {
     fn parse(&self, args: &[&[u8]], _old: &T, _turn: Turn) -> Result<T, Fault> {
-        let value = text::integer(single(args)?)
-            .ok_or_else(|| Fault::new("argument couldn't be parsed into an integer"))?;
+        let value = parse_i64(single(args)?).ok_or_else(|| Fault {
+            reply: "argument couldn't be parsed into an integer".to_owned(),
+            plain: Some("must be an integer".to_owned()),
+        })?;
         let value = i128::from(value);
         if !(self.min..=self.max).contains(&value) {
             let named = self.named_min.map(|min| Fault::range(min, self.max).plain());
@@ -255,7 +259,7 @@ pub const SIGNED_MAX: u64 = i64::MAX as u64;
 impl<T: Copy + TryFrom<i128> + TryInto<i128>> Setting<T> for Memory {
     fn parse(&self, args: &[&[u8]], _old: &T, _turn: Turn) -> Result<T, Fault> {
         let bytes =
-            text::memory(single(args)?).ok_or_else(|| Fault::new("argument must be a memory value"))?;
+            parse_memory(single(args)?).ok_or_else(|| Fault::new("argument must be a memory value"))?;
         if !(self.min..=self.max).contains(&bytes) {
             return Err(Fault::range(self.min, self.max));
         }
@@ -305,13 +309,13 @@ pub struct Share;
 impl Setting<MemoryOrPercent> for Share {
     fn parse(&self, args: &[&[u8]], _old: &MemoryOrPercent, _turn: Turn) -> Result<MemoryOrPercent, Fault> {
         let word = single(args)?;
-        if let Some(bytes) = text::memory(word) {
+        if let Some(bytes) = parse_memory(word) {
             return match bytes {
                 0..=SIGNED_MAX => Ok(MemoryOrPercent::Bytes(bytes)),
                 _ => Err(Fault::range(-100, SIGNED_MAX)),
             };
         }
-        match word.strip_suffix(b"%").and_then(text::integer) {
+        match word.strip_suffix(b"%").and_then(parse_i64) {
             Some(0) => Ok(MemoryOrPercent::Bytes(0)),
             Some(percent @ 1..=100) => Ok(MemoryOrPercent::Percent(narrow(i128::from(percent)))),
             Some(101..) => Err(Fault::new("percentage argument must be less or equal to 100")),
@@ -347,7 +351,10 @@ impl Setting<u32> for OctalMode {
         match mode {
             Some(mode @ 0..=0o777) => Ok(mode),
             Some(_) => Err(Fault::range(0, 777)),
-            None => Err(Fault::new("argument couldn't be parsed as an octal number")),
+            None => Err(Fault {
+                reply: "argument couldn't be parsed as an octal number".to_owned(),
+                plain: Some("must be octal digits, such as 700".to_owned()),
+            }),
         }
     }
 

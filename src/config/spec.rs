@@ -1,5 +1,5 @@
-//! What the core knows of an option: `OptionSpec`, and the macro that makes the field, the default and the spec
-//! of each row of `options.rs`. A reader comes here to see what a row can say.
+//! What the core knows of an option: `OptionSpec`, and the macro that makes the field, the default and the
+//! spec of each row of `options.rs`. A reader comes here to see what a row can say.
 
 use super::{Config, Fault, Literal, Turn};
 
@@ -107,6 +107,9 @@ impl Section {
     }
 }
 
+/// Sets an option from words; says whether its value is another one now.
+pub type SetFn = fn(&mut Config, &[&[u8]], Turn) -> Result<bool, Fault>;
+
 /// One option.
 pub struct OptionSpec {
     /// Its name in redis.conf, in CONFIG and, after `--`, on the command line.
@@ -127,8 +130,8 @@ pub struct OptionSpec {
     pub note: Option<&'static str>,
     /// What it does, in lines.
     pub doc: &'static [&'static str],
-    /// Reads the value from words; says whether it is another one now.
-    pub set: fn(&mut Config, &[&[u8]], Turn) -> Result<bool, Fault>,
+    /// Reads its value.
+    pub set: SetFn,
     /// The text CONFIG GET answers.
     pub show: fn(&Config) -> String,
     /// The value in TOML's terms.
@@ -182,7 +185,8 @@ impl OptionSpec {
 macro_rules! options {
     ($( $section:ident { $(
         $(#[doc = $doc:literal])+
-        $name:literal $field:ident : $type:ty = $default:expr, $kind:expr, $flags:expr $(, $attribute:ident : $value:expr)*;
+        $name:literal $field:ident : $type:ty = $default:expr, $kind:expr, $flags:expr $(,
+            $attribute:ident : $value:expr)*;
     )+ } )+) => {
         /// The value of every option, and the directives that are no options.
         #[derive(Clone, PartialEq, Debug)]
@@ -194,6 +198,8 @@ macro_rules! options {
             pub users: Vec<String>,
             /// The file that was read at start, absolute.
             pub config_file: Option<PathBuf>,
+            /// The working directory at start, which relative paths began from.
+            pub start_dir: PathBuf,
         }
 
         impl Default for Config {
@@ -203,6 +209,7 @@ macro_rules! options {
                     renamed_commands: Vec::new(),
                     users: Vec::new(),
                     config_file: None,
+                    start_dir: PathBuf::from("."),
                 }
             }
         }

@@ -158,8 +158,8 @@ pub fn write_raw(bytes: &[u8]) {
     write_once(raw_fd(), bytes);
 }
 
-/// Writes an error line to wherever lines go (before `init`: standard error), without any lock: for the panic hook, which may run while
-/// this very thread holds one.
+/// Writes an error line to wherever lines go (before `init`: standard error), without any lock: for the
+/// panic hook, which may run while this very thread holds one.
 pub fn emergency(message: &str) {
     let mut line = Vec::with_capacity(message.len() + 64);
     let args = format_args!("{message}");

@@ -1,0 +1,230 @@
+//! The command line: what AiKv is asked to do, the file it is to read, and options. Options follow the rule of
+//! redis-server: `--name` takes the words up to the next `--`, and the first of them may itself begin with `--`.
+//! They are kept as lines of redis.conf. AiKv's own switches are clap's affair.
+
+use super::error::{ConfigError, Place};
+use super::load::by_flag;
+use super::lookup;
+use super::text::quoted;
+use crate::util::quote::split_args;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Command};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What the process is asked to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Serve.
+    Run,
+    /// Print the version line.
+    Version,
+    /// Print this help.
+    Help(String),
+    /// Say whether a configuration file is valid.
+    CheckConfig(PathBuf),
+    /// Examine a snapshot file.
+    CheckRdb(PathBuf),
+    /// Examine a log: a file, a manifest, or the directory of a multi-part log.
+    CheckAof {
+        /// What to examine.
+        path: PathBuf,
+        /// Cut a broken end off.
+        fix: bool,
+    },
+}
+
+/// A command line that has been read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommandLine {
+    /// What to do.
+    pub action: Action,
+    /// The configuration file that was named.
+    pub config: Option<PathBuf>,
+    /// Whether standard input holds redis.conf lines as well.
+    pub stdin: bool,
+    /// The options, as redis.conf lines.
+    pub options: String,
+}
+
+/// AiKv's own switches, and whether the word after is theirs.
+const SWITCHES: [(&str, bool); 9] = [
+    ("--config", true),
+    ("--check-config", true),
+    ("--check-rdb", true),
+    ("--check-aof", false),
+    ("--fix", false),
+    ("--version", false),
+    ("-v", false),
+    ("--help", false),
+    ("-h", false),
+];
+
+impl CommandLine {
+    /// Reads `args`, the first of which is the program's name.
+    pub fn parse(args: impl Iterator<Item = OsString>) -> Result<CommandLine, ConfigError> {
+        let split = Split::of(args.skip(1).collect());
+        let program = std::iter::once(OsString::from("aikv"));
+        let matches = match command().try_get_matches_from(program.chain(split.own)) {
+            Ok(matches) => matches,
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                let action = Action::Help(error.to_string());
+                return Ok(CommandLine { action, config: None, stdin: false, options: String::new() });
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let reason = text.lines().next().unwrap_or_default();
+                let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+                return Err(ConfigError::at(&Place::default(), reason));
+            }
+        };
+        let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
+        let action = if matches.get_flag("version") {
+            Action::Version
+        } else if let Some(path) = path("check-config") {
+            Action::CheckConfig(path)
+        } else if let Some(path) = path("check-rdb") {
+            Action::CheckRdb(path)
+        } else if matches.get_flag("check-aof") {
+            let path = path("file").expect("clap requires the file");
+            Action::CheckAof { path, fix: matches.get_flag("fix") }
+        } else {
+            Action::Run
+        };
+        let config = path("config").or_else(|| path("file"));
+        Ok(CommandLine { action, config, stdin: split.stdin, options: split.options })
+    }
+}
+
+/// The words of a command line, told apart.
+#[derive(Default)]
+struct Split {
+    own: Vec<OsString>,
+    stdin: bool,
+    options: String,
+}
+
+impl Split {
+    fn of(words: Vec<OsString>) -> Split {
+        let mut split = Split::default();
+        let last = words.len().saturating_sub(1);
+        // Whether an option has its first word still to come, and whether switches stand alone so far.
+        let (mut waiting, mut only_switches) = (false, true);
+        let mut index = 0;
+        while let Some(word) = words.get(index) {
+            let text = word.to_string_lossy();
+            let switch = SWITCHES.iter().find(|(name, _)| text.split('=').next() == Some(name));
+            if text == "-" && (index == 0 || index == last) {
+                split.stdin = true;
+            } else if let (Some((_, takes_next)), false) = (switch, waiting) {
+                split.own.push(word.clone());
+                if *takes_next && !text.contains('=') {
+                    index += 1;
+                    split.own.extend(words.get(index).cloned());
+                }
+            } else if !waiting && text.starts_with("--") {
+                only_switches = false;
+                let next = words.get(index + 1).map(|next| next.to_string_lossy());
+                waiting = split.option(&text[2..], next.as_deref());
+            } else if only_switches && !text.starts_with('-') && !split.has_file() {
+                split.own.push(word.clone());
+            } else {
+                only_switches = false;
+                split.options.push_str(&quoted(&text));
+                split.options.push(' ');
+                waiting = false;
+            }
+            index += 1;
+        }
+        split
+    }
+
+    /// Whether a file was named: further words without dashes are an option line, oddly, as in Redis.
+    fn has_file(&self) -> bool {
+        let mut words = self.own.iter().map(|word| word.to_string_lossy());
+        let mut found = false;
+        while let Some(word) = words.next() {
+            match SWITCHES.iter().find(|(name, _)| word.split('=').next() == Some(name)) {
+                Some((_, true)) if !word.contains('=') => {
+                    words.next();
+                    found |= word == "--config";
+                }
+                Some(_) => found |= word.starts_with("--config="),
+                None => found = true,
+            }
+        }
+        found
+    }
+
+    /// Begins the line of an option, given as `name`, `name value` or `name=value`. Says whether its words are
+    /// still to come.
+    fn option(&mut self, text: &str, next: Option<&str>) -> bool {
+        if !self.options.is_empty() {
+            self.options.push('\n');
+        }
+        let end = text.find([' ', '=']).unwrap_or(text.len());
+        let (name, rest) = text.split_at(end);
+        let name = by_flag(name).map_or(name, |option| option.name);
+        let assigned = rest.strip_prefix('=').filter(|_| lookup(name.as_bytes()).is_some());
+        self.options.push_str(name);
+        self.options
+            .push_str(&assigned.map_or_else(|| rest.to_owned(), |value| format!(" {}", quoted(value))));
+        self.options.push(' ');
+        let words = split_args(text.as_bytes()).map_or(2, |words| words.len());
+        if assigned.is_some() || words != 1 {
+            return false;
+        }
+        // A list that turned out empty: `--save` alone means no save points.
+        let alone = next.is_none_or(|next| next.starts_with("--"));
+        if alone && name.eq_ignore_ascii_case("save") {
+            self.options.push_str("\"\"");
+            return next.is_none();
+        }
+        true
+    }
+}
+
+fn command() -> Command {
+    let path = |name: &'static str| {
+        Arg::new(name).long(name).value_name("FILE").value_parser(clap::value_parser!(PathBuf))
+    };
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    let file = Arg::new("file").value_name("FILE").value_parser(clap::value_parser!(PathBuf));
+    let only = ["config", "check-config", "check-rdb"];
+    Command::new("aikv")
+        .about("AiKv: a Redis-compatible key-value server")
+        .override_usage(
+            "aikv [FILE | --config FILE | -] [--OPTION VALUE ...]\n       \
+             aikv --check-config FILE | --check-rdb FILE | --check-aof [--fix] FILE",
+        )
+        .disable_help_flag(true)
+        .arg(file.help("Configuration file, TOML or redis.conf [default: ./config.toml if it exists]"))
+        .arg(path("config").conflicts_with("file").help("The same"))
+        .arg(path("check-config").conflicts_with("file").help("Say whether a configuration file is valid"))
+        .arg(path("check-rdb").conflicts_with("file").help("Examine a snapshot"))
+        .arg(
+            flag("check-aof")
+                .requires("file")
+                .conflicts_with_all(only)
+                .help("Examine an append-only log: a file, its manifest or its directory"),
+        )
+        .arg(flag("fix").requires("check-aof").help("Cut a broken end off"))
+        .arg(flag("version").short('v').help("Print the version"))
+        .arg(Arg::new("help").long("help").short('h').action(ArgAction::Help).help("Print this help"))
+        .after_help(AFTER_HELP)
+}
+
+const AFTER_HELP: &str = "\
+Every option of docs/config.md can be given as --OPTION VALUE; it goes before the file. The usual ones:
+  --host ADDRESS         Address to listen on [default: 127.0.0.1 and ::1]
+  --port PORT            TCP port, 1-65535; 0 turns TCP off [default: 6379]
+  --engine ENGINE        Storage engine: memory or aidb
+  --data-dir DIR         Directory of the data files
+  --loglevel LEVEL       error, warn, info, debug or trace
+  --requirepass SECRET   Password of the default user
+
+Examples:
+  aikv
+  aikv --port 6380 --save \"\" --appendonly yes
+  aikv /etc/aikv/config.toml --loglevel debug
+  echo 'maxmemory 1gb' | aikv -";
