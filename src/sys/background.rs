@@ -17,8 +17,8 @@ use std::thread::JoinHandle;
 
 use super::{alloc, signals};
 
-/// Jobs a queue holds.
-pub const QUEUE_LIMIT: usize = 16_384;
+/// Jobs a queue holds; its memory (about 100 KiB) is taken at the start.
+pub const QUEUE_LIMIT: usize = 2_048;
 
 /// The workers. Dropping it finishes all jobs.
 #[derive(Debug)]
