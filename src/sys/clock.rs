@@ -45,7 +45,7 @@ impl Clock {
     #[inline]
     pub fn wall_us(&self) -> i64 {
         match self {
-            Clock::Real(_) => system_ns(libc::CLOCK_REALTIME) / 1_000,
+            Clock::Real(_) => system_wall_us(),
             Clock::Fake(clock) => {
                 let mono_us = (clock.mono_ns.load(Ordering::Relaxed) / 1_000) as i64;
                 mono_us + clock.wall_offset_us.load(Ordering::Relaxed)
@@ -200,6 +200,11 @@ fn retune(line: Line, last: Tuning, count: u64, system_ns: u64) -> Line {
     let wanted = (ns as i64 - error).clamp(ns as i64 * 9 / 10, ns as i64 * 11 / 10) as u64;
     let ns_per_count = ((u128::from(wanted) << 32) / u128::from(counts)) as u64;
     Line { base_count: count, base_ns: shown, ns_per_count }
+}
+
+/// Microseconds since 1970; for the log, which has no clock of its own to ask.
+pub(super) fn system_wall_us() -> i64 {
+    system_ns(libc::CLOCK_REALTIME) / 1_000
 }
 
 /// One of the system's clocks in nanoseconds.

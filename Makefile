@@ -1,0 +1,41 @@
+# make            build ./aikv (release)
+# make test       formatting, lints, all tests (and tests-tcl, where it is)
+# make docs       write the generated pages anew: config.toml, docs/config.md, docs/commands.md
+# make bench      compare with redis-server and valkey-server, where they are on PATH
+# make install    copy the program to $(PREFIX)/bin
+# make fuzz       the fuzz targets, a minute each (needs a nightly toolchain)
+
+PREFIX ?= /usr/local
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: all test lint docs bench install fuzz clean
+
+# A link, not a copy: a running server does not stop the next build from taking its name.
+all:
+	$(CARGO) build --release
+	ln -sf $(TARGET)/release/aikv aikv
+
+test: lint
+	$(CARGO) test
+	if [ -x tests-tcl/run ]; then $(MAKE) all && tests-tcl/run; fi
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+docs:
+	AIKV_UPDATE_DOCS=1 $(CARGO) test docs
+
+bench: all
+	tests/bench/run
+
+install: all
+	install -D -m 755 $(TARGET)/release/aikv $(DESTDIR)$(PREFIX)/bin/aikv
+
+fuzz:
+	tests/fuzz/run
+
+clean:
+	$(CARGO) clean
+	rm -f aikv
