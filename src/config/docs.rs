@@ -21,8 +21,8 @@ const MARKDOWN_HEAD: &str = "\
 
 Every option can be given in four ways: in `config.toml` under its section and key, in a file in the syntax
 of redis.conf (`name value`), on the command line (`--name value`), and, unless it is marked *at start only*,
-by `CONFIG SET name value`. `CONFIG REWRITE` writes what was changed back into the file. The command line goes
-before the file. Without a named file, `./config.toml` is read if it exists.
+by `CONFIG SET name value`. `CONFIG REWRITE` writes what was changed back into the file. The command line
+overrides the file. Without a named file, `./config.toml` is read if it exists.
 
 Keys in `config.toml` may be written with `_` or `-`; options that take several words may be arrays. In
 section `[security]` there are also `users = [\"name rules\", ...]` (ACL users) and
