@@ -1,25 +1,215 @@
-//! From the command line to the running loop.
+//! From the command line to the running loop, and what the operator is told when that fails.
 
-use crate::config::Config;
+use crate::config::{Action, CommandLine, Config, ConfigError, Supervised, Warning, YesNoAuto};
 use crate::net::Reactor;
-use crate::server::Server;
+use crate::server::commands::config::RESERVED_FILES;
+use crate::server::{AIKV_VERSION, REDIS_VERSION, Server};
 use crate::sys::background::Background;
 use crate::sys::clock::Clock;
 use crate::sys::signals::Signals;
-use crate::sys::{log as logger, process};
+use crate::sys::{crash, log as logger, panic, process};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Why the server did not start: the line for the operator.
+type Failure = String;
 
 /// Runs the program; the status for the shell.
-pub fn main() -> std::process::ExitCode {
-    let mut config = Config::default();
-    for pair in std::env::args().skip(1).collect::<Vec<_>>().chunks(2) {
-        let name = pair[0].trim_start_matches("--").to_string();
-        config.set(&[(name.as_bytes(), pair[1].as_bytes())]).expect("option");
+pub fn main() -> ExitCode {
+    panic::install_panic_hook();
+    match run() {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            eprintln!("Error: {failure}");
+            ExitCode::FAILURE
+        }
     }
-    logger::init(logger::LogOptions::default()).expect("log");
-    let signals = Signals::install().expect("signals");
-    let background = Background::start().expect("thread");
-    let server = Server::new(config, Clock::real(), process::os_random_u64(), background).expect("server");
-    let reactor = Reactor::new(server, signals).expect("listen");
-    log::info!(target: "aikv", "Ready to accept connections tcp");
-    std::process::ExitCode::from(reactor.run() as u8)
+}
+
+fn run() -> Result<u8, Failure> {
+    let line = CommandLine::parse(std::env::args_os()).map_err(|e| config_failure(&e))?;
+    let cwd = std::env::current_dir().map_err(|e| format!("current directory: {e}"))?;
+    match &line.action {
+        Action::Run => serve(&line, &cwd),
+        Action::Version => {
+            println!("{}", version_line());
+            Ok(0)
+        }
+        Action::Help(text) => {
+            print!("{text}");
+            Ok(0)
+        }
+        Action::CheckConfig(path) => {
+            let (_, warnings) = Config::check_file(path, &cwd).map_err(|e| config_failure(&e))?;
+            warnings.iter().for_each(|warning| println!("Warning: {warning}"));
+            println!("{}: configuration is valid", path.display());
+            Ok(0)
+        }
+        Action::CheckRdb(_) | Action::CheckAof { .. } => {
+            Err("this version keeps data in memory only: there are no data files to check".to_string())
+        }
+    }
+}
+
+/// One line for people, and Redis' own words for harnesses that look for them.
+fn config_failure(error: &ConfigError) -> Failure {
+    eprint!("{}", error.redis_report());
+    error.to_string()
+}
+
+/// `aikv --version`. Harnesses of client libraries read `v=X.Y.Z`.
+pub fn version_line() -> String {
+    let sha = env!("AIKV_GIT_SHA1");
+    format!("AiKv server v={REDIS_VERSION} aikv={AIKV_VERSION} sha={sha}:0 malloc=jemalloc bits=64")
+}
+
+fn serve(line: &CommandLine, cwd: &Path) -> Result<u8, Failure> {
+    let (mut config, warnings) = Config::load(line, cwd).map_err(|e| config_failure(&e))?;
+    // The title needs the memory of the arguments, which have been read now.
+    process::prepare_title();
+    enter_data_dir(&config)?;
+    if config.daemonize {
+        process::daemonize().map_err(|e| format!("daemonize: {e}"))?;
+    }
+    logger::init(config.log_options()).map_err(|e| format!("log file {}: {}", config.logfile, plain(&e)))?;
+    if let Err(error) = crash::install_crash_handler() {
+        log::warn!(target: "aikv", "Installing the crash handler: {error}");
+    }
+    announce(&config, &warnings);
+    limit_clients(&mut config);
+    tune_process(&config);
+    let signals = Signals::install().map_err(|e| format!("signals: {e}"))?;
+    let background = Background::start().map_err(|e| format!("background threads: {e}"))?;
+    let pidfile = config.pidfile.clone();
+    let supervised = config.supervised;
+    let config_file = line.config.clone().map(|path| cwd.join(path)).or_else(|| usual_file(line, cwd));
+    let mut server = Server::new(config, Clock::real(), process::os_random_u64(), background)?;
+    server.process.executable = process::executable();
+    server.process.config_file = config_file.map(|p| p.display().to_string()).unwrap_or_default();
+    let mut reactor = Reactor::new(server, signals).map_err(|e| e.to_string())?;
+    let pidfile = write_pidfile(&pidfile, reactor.server_mut().config.daemonize);
+    log::info!(target: "aikv", "Server initialized");
+    for address in reactor.addresses() {
+        log::info!(target: "aikv", "Starting AiKv server on {address}");
+    }
+    log::info!(target: "aikv", "Ready to accept connections {}", reactor.transports());
+    notify(supervised, sd_notify::NotifyState::Ready);
+    let status = reactor.run();
+    notify(supervised, sd_notify::NotifyState::Stopping);
+    if let Some(path) = pidfile
+        && let Err(error) = process::remove_pidfile(&path)
+    {
+        log::warn!(target: "aikv", "Removing {}: {error}", path.display());
+    }
+    Ok(status as u8)
+}
+
+/// The configuration file that is read when none is named.
+fn usual_file(line: &CommandLine, cwd: &Path) -> Option<PathBuf> {
+    let usual = cwd.join("config.toml");
+    (!line.stdin && usual.is_file()).then_some(usual)
+}
+
+/// The server works in its data directory, which is made if its parent exists.
+fn enter_data_dir(config: &Config) -> Result<(), Failure> {
+    let dir = &config.dir;
+    let failed = |e: std::io::Error| format!("data_dir {}: {}", dir.display(), plain(&e));
+    if !dir.exists() {
+        std::fs::create_dir(dir).map_err(failed)?;
+    }
+    process::chdir(dir).map_err(failed)
+}
+
+/// An error in the system's plain words.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_string()
+}
+
+fn announce(config: &Config, warnings: &[Warning]) {
+    log::info!(
+        target: "aikv",
+        "AiKv is starting: version={AIKV_VERSION}, answers as Redis {REDIS_VERSION}, bits=64, PID: {}",
+        process::pid()
+    );
+    log::info!(target: "aikv", "Running mode=standalone, port={}.", config.port);
+    for warning in warnings {
+        log::warn!(target: "aikv", "{warning}");
+    }
+}
+
+/// Raises the limit of open files to what `maxclients` needs, or lowers `maxclients`.
+fn limit_clients(config: &mut Config) {
+    let wanted = u64::from(config.maxclients) + RESERVED_FILES;
+    let limit = process::raise_open_files(wanted);
+    if limit < wanted {
+        let possible = limit.saturating_sub(RESERVED_FILES).max(1) as u32;
+        log::warn!(
+            target: "aikv",
+            "maxclients is {} but the limit of open files allows {possible}: lowered. Raise it with \
+             'ulimit -n {wanted}' or LimitNOFILE in the unit file.",
+            config.maxclients
+        );
+        config.maxclients = possible;
+    }
+}
+
+/// What may fail without harm is only warned about.
+fn tune_process(config: &Config) {
+    let warn = |what: &str, result: std::io::Result<()>| {
+        if let Err(error) = result {
+            log::warn!(target: "aikv", "{what}: {error}");
+        }
+    };
+    if config.disable_thp {
+        warn("disable-thp", process::disable_thp());
+    }
+    if !config.server_cpulist.is_empty() {
+        warn("server-cpulist", process::set_cpu_list(&config.server_cpulist));
+    }
+}
+
+/// Writes the pid file if one is wanted; a failure is no reason not to serve.
+fn write_pidfile(configured: &str, daemonized: bool) -> Option<PathBuf> {
+    let path = match configured {
+        "" if daemonized => PathBuf::from("/var/run/aikv.pid"),
+        "" => return None,
+        path => PathBuf::from(path),
+    };
+    match process::write_pidfile(&path) {
+        Ok(()) => Some(path),
+        Err(error) => {
+            log::warn!(target: "aikv", "Writing the pid file {}: {error}", path.display());
+            None
+        }
+    }
+}
+
+/// Tells systemd, if it is there and wanted.
+fn notify(supervised: Supervised, state: sd_notify::NotifyState<'_>) {
+    if matches!(supervised, Supervised::Upstart) {
+        return;
+    }
+    if let Err(error) = sd_notify::notify(&[state]) {
+        log::warn!(target: "aikv", "Notifying systemd: {error}");
+    }
+}
+
+impl Config {
+    /// Where log lines go.
+    pub fn log_options(&self) -> logger::LogOptions {
+        let to_file = !self.logfile.is_empty();
+        logger::LogOptions {
+            level: self.loglevel.filter(),
+            console: match self.log_console {
+                YesNoAuto::Yes => true,
+                YesNoAuto::No => false,
+                YesNoAuto::Auto => !to_file && !self.daemonize,
+            },
+            file: to_file.then(|| PathBuf::from(&self.logfile)),
+            rotate_bytes: self.log_rotate_size,
+            rotate_count: self.log_rotate_count,
+            json: self.log_json,
+        }
+    }
 }

@@ -1,6 +1,6 @@
-//! The command line: what AiKv is asked to do, the file it is to read, and options. Options follow the rule of
-//! redis-server: `--name` takes the words up to the next `--`, and the first of them may itself begin with `--`.
-//! They are kept as lines of redis.conf. AiKv's own switches are clap's affair.
+//! The command line: what AiKv is asked to do, the file it is to read, and options. Options follow the rule
+//! of redis-server: `--name` takes the words up to the next `--`, and the first of them may itself begin with
+//! `--`. They are kept as lines of redis.conf. AiKv's own switches are clap's affair.
 
 use super::error::{ConfigError, Place};
 use super::load::by_flag;
@@ -156,8 +156,8 @@ impl Split {
         found
     }
 
-    /// Begins the line of an option, given as `name`, `name value` or `name=value`. Says whether its words are
-    /// still to come.
+    /// Begins the line of an option, given as `name`, `name value` or `name=value`. Says whether its words
+    /// are still to come.
     fn option(&mut self, text: &str, next: Option<&str>) -> bool {
         if !self.options.is_empty() {
             self.options.push('\n');
@@ -215,7 +215,7 @@ fn command() -> Command {
 }
 
 const AFTER_HELP: &str = "\
-Every option of docs/config.md can be given as --OPTION VALUE; it goes before the file. The usual ones:
+Every option of docs/config.md can be given as --OPTION VALUE and then overrides the file. The usual ones:
   --host ADDRESS         Address to listen on [default: 127.0.0.1 and ::1]
   --port PORT            TCP port, 1-65535; 0 turns TCP off [default: 6379]
   --engine ENGINE        Storage engine: memory or aidb
@@ -228,3 +228,65 @@ Examples:
   aikv --port 6380 --save \"\" --appendonly yes
   aikv /etc/aikv/config.toml --loglevel debug
   echo 'maxmemory 1gb' | aikv -";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<CommandLine, ConfigError> {
+        CommandLine::parse(std::iter::once("aikv").chain(args.iter().copied()).map(OsString::from))
+    }
+
+    fn options(args: &[&str]) -> Vec<String> {
+        parse(args).unwrap().options.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn options_take_the_words_up_to_the_next_dashes() {
+        assert_eq!(options(&["--save", "", "--appendonly", "yes"]), [r#"save """#, r#"appendonly "yes""#]);
+        assert_eq!(options(&["--port", "1", "2"]), [r#"port "1" "2""#]);
+        assert_eq!(options(&["--port", "--loglevel", "verbose"]), [r#"port "--loglevel" "verbose""#]);
+        assert_eq!(options(&["--port", "--help"]), [r#"port "--help""#]);
+        assert_eq!(options(&["--save", "--loglevel", "verbose"]), [r#"save """#, r#"loglevel "verbose""#]);
+        assert_eq!(options(&["--loglevel", "verbose", "--save"]), [r#"loglevel "verbose""#, r#"save """#]);
+        assert_eq!(options(&["--maxmemory 700mb", "--port 1"]), ["maxmemory 700mb", "port 1"]);
+        assert_eq!(options(&["--host", "::1", "--data-dir=/x y"]), [r#"bind "::1""#, r#"dir "/x y""#]);
+        let words = ["a.conf", "loglevel", "verbose", "--maxmemory '700mb'"];
+        assert_eq!(options(&words), [r#""loglevel" "verbose""#, "maxmemory '700mb'"]);
+        assert_eq!(options(&["-p", "6380"]), [r#""-p" "6380""#]);
+    }
+
+    #[test]
+    fn files_and_standard_input() {
+        assert_eq!(parse(&["redis.conf", "--port", "1"]).unwrap().config, Some(PathBuf::from("redis.conf")));
+        assert_eq!(
+            parse(&["--port", "1", "--config", "a.toml"]).unwrap().config,
+            Some(PathBuf::from("a.toml"))
+        );
+        assert_eq!(parse(&["--config=a.toml", "--port", "1"]).unwrap().options.trim(), r#"port "1""#);
+        assert!(parse(&["-"]).unwrap().stdin);
+        let last = parse(&["--port", "1", "-"]).unwrap();
+        assert!(last.stdin && last.config.is_none());
+        assert!(!parse(&["--proc-title-template", "-", "--port", "1"]).unwrap().stdin);
+        let text = parse(&["--config"]).unwrap_err().to_string();
+        assert!(text.starts_with("Invalid configuration: command line: a value is required"), "{text}");
+    }
+
+    #[test]
+    fn actions() {
+        let action = |args: &[&str]| parse(args).unwrap().action;
+        assert_eq!(action(&[]), Action::Run);
+        assert_eq!(action(&["-v"]), Action::Version);
+        assert_eq!(action(&["--version"]), Action::Version);
+        assert_eq!(action(&["--check-config", "x"]), Action::CheckConfig("x".into()));
+        assert_eq!(action(&["--check-rdb", "x"]), Action::CheckRdb("x".into()));
+        assert_eq!(action(&["--check-aof", "x"]), Action::CheckAof { path: "x".into(), fix: false });
+        for args in [["--check-aof", "--fix", "x"], ["--check-aof", "x", "--fix"]] {
+            assert_eq!(action(&args), Action::CheckAof { path: "x".into(), fix: true });
+        }
+        let Action::Help(help) = action(&["--help"]) else { panic!("help") };
+        assert!(help.contains("--config") && help.contains("--port"), "{help}");
+        assert!(parse(&["--fix"]).is_err() && parse(&["--check-aof"]).is_err());
+        assert!(parse(&["a.conf", "--config", "b"]).is_err());
+    }
+}

@@ -1,6 +1,6 @@
-//! redis.conf syntax: one directive a line, the name and its words, quotes as in redis-cli. Standard input and the
-//! options of the command line come as such lines, too. It knows the directives that are no options (`include`,
-//! `user`, `rename-command`, ...); what an option's words mean is the option's affair.
+//! redis.conf syntax: one directive a line, the name and its words, quotes as in redis-cli. Standard input
+//! and the options of the command line come as such lines, too. It knows the directives that are no options
+//! (`include`, `user`, `rename-command`, ...); what an option's words mean is the option's affair.
 
 use super::error::{ConfigError, Place, option_names, shown, unknown};
 use super::load::{Loading, unreadable};

@@ -128,7 +128,7 @@ pub(super) fn shown(option: &OptionSpec, value: &str) -> String {
 pub(super) fn unknown(what: &str, name: &str, names: impl Iterator<Item = String>) -> String {
     let near = names.map(|known| (distance(name, &known), known)).min();
     match near {
-        Some((steps, known)) if steps <= 2.max(name.len() / 4) && steps < name.len() => {
+        Some((steps, known)) if steps <= 1.max(name.len() / 3) => {
             format!("unknown {what} '{name}', did you mean '{known}'?")
         }
         _ => format!("unknown {what} '{name}'"),

@@ -4,7 +4,16 @@
 use super::setting::{Fault, Literal, Setting, Turn, not_one_of, single, utf8};
 use super::text;
 use crate::util::memsize::parse_memory;
-use crate::util::num::parse_i64;
+use crate::util::num::{parse_f64, parse_i64};
+use crate::util::quote::needs_quotes;
+
+/// `word` as a host name or address. What needs quotes is none, and would not survive a rewrite.
+fn host(word: &[u8]) -> Result<String, Fault> {
+    if needs_quotes(word) {
+        return Err(Fault::new("argument must be a host name or address"));
+    }
+    utf8(word).map(str::to_owned)
+}
 
 /// A list of addresses to listen on. A leading `-` says that the address may be missing on this machine.
 pub struct Addresses;
@@ -17,7 +26,7 @@ impl Setting<Vec<String>> for Addresses {
         match args {
             [b""] => Ok(Vec::new()),
             _ if args.len() > ADDRESSES_MAX => Err(Fault::new("Too many bind addresses specified.")),
-            _ => args.iter().map(|word| utf8(word).map(str::to_owned)).collect(),
+            _ => args.iter().map(|word| host(word)).collect(),
         }
     }
 
@@ -385,7 +394,7 @@ impl Percentiles {
 impl Setting<Vec<f64>> for Percentiles {
     fn parse(&self, args: &[&[u8]], _old: &Vec<f64>, _turn: Turn) -> Result<Vec<f64>, Fault> {
         let number = |word: &&[u8]| {
-            let number: Option<f64> = std::str::from_utf8(word).ok().and_then(|word| word.parse().ok());
+            let number: Option<f64> = parse_f64(word);
             match number {
                 Some(number) if (0.0..=100.0).contains(&number) => Ok(number),
                 Some(number) if !number.is_nan() => {
@@ -454,13 +463,17 @@ pub struct ReplicaOf;
 
 impl Setting<Option<Primary>> for ReplicaOf {
     fn parse(&self, args: &[&[u8]], _old: &Option<Primary>, _turn: Turn) -> Result<Option<Primary>, Fault> {
-        let [host, port] = args else { return Err(Fault::count()) };
-        if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
+        let (name, port) = match args {
+            [b""] => return Ok(None),
+            [name, port] => (name, port),
+            _ => return Err(Fault::count()),
+        };
+        if name.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
             return Ok(None);
         }
         let port = parse_i64(port).and_then(|port| u16::try_from(port).ok());
         let port = port.ok_or_else(|| Fault::new("Invalid master port"))?;
-        Ok(Some(Primary { host: utf8(host)?.to_owned(), port }))
+        Ok(Some(Primary { host: host(name)?, port }))
     }
 
     fn show(&self, value: &Option<Primary>) -> String {
@@ -496,5 +509,99 @@ impl Setting<String> for CpuList {
 
     fn describe(&self) -> String {
         "CPUs such as 0,2-3 or 0-7:2".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse<V, S: Setting<V>>(kind: S, text: &str, old: V) -> Result<String, String> {
+        let words: Vec<&[u8]> = text.split(' ').map(str::as_bytes).collect();
+        let parsed = kind.parse(&words, &old, Turn::First);
+        parsed.map(|value| kind.show(&value)).map_err(|fault| fault.reply)
+    }
+
+    #[test]
+    fn save_points_come_in_pairs_and_add_up() {
+        let old = vec![SavePoint { seconds: 900, changes: 1 }];
+        assert_eq!(parse(SavePoints, "60 1 5 0", old.clone()), Ok("60 1 5 0".to_owned()));
+        assert_eq!(parse(SavePoints, "", old.clone()), Ok(String::new()));
+        for bad in ["60", "0 1", "60 -1", "a b", "60  1", "60 1 5", "60 2147483648"] {
+            assert_eq!(
+                parse(SavePoints, bad, Vec::new()),
+                Err("Invalid save parameters".to_owned()),
+                "{bad}"
+            );
+        }
+        let more = SavePoints.parse(&[b"100", b"100"], &old, Turn::Again).unwrap();
+        assert_eq!(SavePoints.show(&more), "900 1 100 100");
+        assert_eq!(SavePoints.conf(&more), ["900 1", "100 100"]);
+        assert_eq!(SavePoints.conf(&Vec::new()), ["\"\""]);
+    }
+
+    #[test]
+    fn one_class_of_buffer_limits_leaves_the_others() {
+        let set = |text| parse(OutputLimits, text, BufferLimits::DEFAULT);
+        assert_eq!(
+            set("replica 1mb 1k 7").unwrap(),
+            "normal 0 0 0 slave 1048576 1000 7 pubsub 33554432 8388608 60"
+        );
+        assert_eq!(
+            set("slave 0 0 0 NORMAL 5 4 3").unwrap(),
+            "normal 5 4 3 slave 0 0 0 pubsub 33554432 8388608 60"
+        );
+        assert!(set("replica 1mb 1k").unwrap_err().starts_with("Wrong number of arguments in"));
+        assert!(set("master 1 1 1").unwrap_err().starts_with("Invalid client class"));
+        for bad in ["normal -1 0 0", "normal 0 x 0", "normal 0 0 -1", "normal 0 0 1k"] {
+            assert!(set(bad).unwrap_err().starts_with("Error in hard, soft"), "{bad}");
+        }
+        assert_eq!(
+            OutputLimits.conf(&BufferLimits::DEFAULT),
+            ["normal 0 0 0", "replica 256mb 64mb 60", "pubsub 32mb 8mb 60"]
+        );
+    }
+
+    #[test]
+    fn event_classes_print_in_one_order() {
+        let set = |text| parse(EventClasses, text, NotifyFlags::NONE);
+        assert_eq!(set("KEA").unwrap(), "AKE");
+        assert_eq!(set("KEg$lshzxetd").unwrap(), "AKE");
+        assert_eq!(set("Eg$lshzxet").unwrap(), "g$lshzxetE");
+        assert_eq!(set("Amn").unwrap(), "Anm");
+        assert_eq!(set("").unwrap(), "");
+        assert!(set("Q").unwrap_err().starts_with("Invalid event class character"));
+    }
+
+    #[test]
+    fn shutdown_flags_combine() {
+        let set = |text| parse(OnSignal, text, ShutdownFlags::DEFAULT);
+        assert_eq!(set("force NOW nosave").unwrap(), "nosave now force");
+        assert_eq!(set("default").unwrap(), "default");
+        assert!(set("save nosave").unwrap_err().contains("simultaneously"));
+        let names = "argument(s) must be one of the following: default, save, nosave, now, force";
+        assert_eq!(set("never"), Err(names.to_owned()));
+        assert!(OnSignal.parse(&[], &ShutdownFlags::DEFAULT, Turn::First).is_err());
+    }
+
+    #[test]
+    fn small_lists() {
+        let percentiles = |text| parse(Percentiles, text, Vec::new());
+        assert_eq!(percentiles("50 99.90 100 0").unwrap(), "50 99.9 100 0");
+        assert_eq!(percentiles("").unwrap(), "");
+        assert!(percentiles("100.1").unwrap_err().contains("[0.0,100.0]"));
+        assert!(percentiles("x").unwrap_err().starts_with("Invalid latency"));
+        let scores = |text| parse(OomScores, text, [0; 3]);
+        assert_eq!(scores("-2000 0 2000").unwrap(), "-2000 0 2000");
+        assert!(scores("0 0 2001").unwrap_err().contains("between -2000 and 2000"));
+        assert_eq!(scores("0 0"), Err("wrong number of arguments".to_owned()));
+        let primary = |text| parse(ReplicaOf, text, None);
+        assert_eq!(primary("host 6379").unwrap(), "host 6379");
+        assert_eq!(primary("NO ONE").unwrap(), "");
+        assert_eq!(primary("host 65536"), Err("Invalid master port".to_owned()));
+        let addresses = |text| parse(Addresses, text, Vec::new());
+        assert_eq!(addresses("127.0.0.1 -::1").unwrap(), "127.0.0.1 -::1");
+        assert_eq!(addresses("").unwrap(), "");
+        assert!(addresses(&"a ".repeat(17)).unwrap_err().starts_with("Too many"));
     }
 }

@@ -1,6 +1,6 @@
-//! The start-up: from the command line and the files it names to a `Config` and warnings. The order is Redis':
-//! the file, then standard input, then the options of the command line; the last one holds. The two file
-//! syntaxes are read by `conf.rs` and `tomlfile.rs`. Nothing is done here but reading files.
+//! The start-up: from the command line and the files it names to a `Config` and warnings. The order is
+//! Redis': the file, then standard input, then the options of the command line; the last one holds. The two
+//! file syntaxes are read by `conf.rs` and `tomlfile.rs`. Nothing is done here but reading files.
 
 use super::command_line::CommandLine;
 use super::error::{ConfigError, Place, Warning, shown};
@@ -188,4 +188,272 @@ impl Config {
 /// The option whose extra command line name is `flag`.
 pub(super) fn by_flag(flag: &str) -> Option<&'static OptionSpec> {
     OPTIONS.iter().find(|option| option.flag.is_some_and(|known| known.eq_ignore_ascii_case(flag)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+    use std::fs;
+    use tempfile::TempDir;
+
+    /// A directory with `files`, and the outcome of starting in it with `args`.
+    fn start(
+        files: &[(&str, &str)],
+        args: &[&str],
+    ) -> (TempDir, Result<(Config, Vec<Warning>), ConfigError>) {
+        let directory = TempDir::new().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        let args = std::iter::once("aikv").chain(args.iter().copied()).map(OsString::from);
+        let line = CommandLine::parse(args).unwrap();
+        let loaded = Config::load_with(&line, directory.path(), &mut &b"timeout 77\n"[..]);
+        (directory, loaded)
+    }
+
+    fn loaded(files: &[(&str, &str)], args: &[&str]) -> Config {
+        start(files, args).1.unwrap().0
+    }
+
+    fn refused(files: &[(&str, &str)], args: &[&str]) -> ConfigError {
+        start(files, args).1.unwrap_err()
+    }
+
+    fn show(config: &Config, name: &str) -> String {
+        config.get(name.as_bytes())[0].1.clone()
+    }
+
+    #[test]
+    fn no_argument_reads_the_usual_file_if_it_is_there() {
+        assert_eq!(loaded(&[], &[]).port, 6379);
+        let (directory, result) = start(&[("config.toml", "[server]\nport = 1234\n")], &["--timeout", "3"]);
+        let config = result.unwrap().0;
+        assert_eq!((config.port, config.timeout), (1234, 3));
+        let real = directory.path().canonicalize().unwrap();
+        assert_eq!(config.config_file, Some(real.join("config.toml")));
+        assert_eq!(config.dir, directory.path());
+    }
+
+    #[test]
+    fn the_last_word_holds() {
+        let conf = ("a.conf", "port 1\nport 2\ntimeout 1\nmaxclients 9\n");
+        let config = loaded(&[conf], &["a.conf", "--maxclients", "10", "-"]);
+        assert_eq!((config.port, config.timeout, config.maxclients), (2, 77, 10));
+    }
+
+    #[test]
+    fn save_lines_add_up() {
+        let conf = ("a.conf", "save 900 1\n");
+        assert_eq!(show(&loaded(&[conf], &["a.conf", "--save", "100", "100"]), "save"), "900 1 100 100");
+        assert_eq!(show(&loaded(&[conf], &["a.conf", "--save", ""]), "save"), "");
+        assert_eq!(show(&loaded(&[], &["--save", "5 1"]), "save"), "5 1");
+        assert_eq!(show(&loaded(&[("a", "save ''\nsave 1 2\nsave '3 4'")], &["a"]), "save"), "1 2 3 4");
+    }
+
+    #[test]
+    fn both_syntaxes_mean_the_same() {
+        let toml = r#"
+            [server]
+            host = ["0.0.0.0", "-::1"]
+            port = 7000
+            unixsocketperm = 700
+            shutdown-on-sigterm = "nosave now"
+            [clients]
+            client_output_buffer_limit = ["replica 1mb 0 0"]
+            maxmemory-clients = "5%"
+            [storage]
+            engine = "memory"
+            data_dir = "/tmp"
+            [persistence]
+            save = ["60 1", "5 100"]
+            rdbcompression = false
+            auto_aof_rewrite_min_size = 1_000
+            [logging]
+            level = "warn"
+            [latency]
+            latency_tracking_info_percentiles = [50, 99.9]
+            [security]
+            requirepass = "hush hush"
+            enable_debug_command = true
+            users = ["alice on nopass ~* +@all"]
+            rename_command = { FLUSHALL = "" }
+            [memory]
+            maxmemory = 0x400
+            oom-score-adj-values = "1 2 3"
+            [types]
+            hash_max_ziplist_entries = 7
+            [pubsub]
+            notify_keyspace_events = "KEA"
+            [lua]
+            lua-time-limit = 5
+        "#;
+        let conf = r#"
+            # comment
+            BIND 0.0.0.0 -::1
+            port "7000"
+            unixsocketperm 700
+            shutdown-on-sigterm nosave now
+            client-output-buffer-limit slave 1mb 0 0
+            maxmemory-clients 5%
+            storage-engine memory
+            dir /tmp
+            save 60 1
+            save 5 100
+            rdbcompression no
+            auto-aof-rewrite-min-size 1k
+            loglevel warning
+            latency-tracking-info-percentiles 50 99.9
+            requirepass 'hush hush'
+            enable-debug-command yes
+            user alice on nopass ~* +@all
+            rename-command FLUSHALL ""
+            maxmemory 1kb
+            oom-score-adj-values "1 2 3"
+            hash-max-listpack-entries 7
+            notify-keyspace-events KEA
+            busy-reply-threshold 5
+        "#;
+        let mut one = loaded(&[("a.toml", toml)], &["--config", "a.toml"]);
+        let mut other = loaded(&[("a.conf", conf)], &["a.conf"]);
+        assert_eq!(one.renamed_commands, [("FLUSHALL".to_owned(), String::new())]);
+        (one.config_file, other.config_file) = (None, None);
+        (one.start_dir, other.start_dir) = Default::default();
+        assert_eq!(one, other);
+    }
+
+    #[test]
+    fn the_syntax_is_seen_from_name_or_content() {
+        let of = |name: &str, text: &str| Syntax::of(Path::new(name), text.as_bytes());
+        assert_eq!(of("a.toml", "port 1"), Syntax::Toml);
+        assert_eq!(of("a.conf", "port = 1"), Syntax::RedisConf);
+        assert_eq!(of("aikv.cfg", "# x\n\n [server]\n"), Syntax::Toml);
+        assert_eq!(of("aikv.cfg", "port = 1"), Syntax::Toml);
+        assert_eq!(of("redis.conf.1", "port 1\nuser x #a=b"), Syntax::RedisConf);
+        assert_eq!(of("empty", ""), Syntax::RedisConf);
+    }
+
+    #[test]
+    fn includes_nest_and_take_wildcards() {
+        let files = [
+            ("a.conf", "include b.conf\ninclude c?*.conf\ninclude none*.conf\n"),
+            ("b.conf", "port 1\ntimeout 5\n"),
+            ("c1.conf", "port 2\n"),
+            ("c2.conf", "port 3\n"),
+        ];
+        let config = loaded(&files, &["a.conf"]);
+        assert_eq!((config.port, config.timeout), (3, 5));
+        let error = refused(&[("a.conf", "include none.conf")], &["a.conf"]).to_string();
+        assert!(error.ends_with("none.conf: can't open config file: No such file or directory"), "{error}");
+        let error = refused(&[("a.conf", "include a.conf")], &["a.conf"]).to_string();
+        assert!(error.contains("files include each other"), "{error}");
+        let error = refused(&[("a.conf", "include b"), ("b", "\nport x")], &["a.conf"]);
+        assert!(error.to_string().ends_with("/b:2: port = x: must be an integer"), "{error}");
+        assert!(error.redis_report().contains("at line 2\n>>> 'port x'"), "{}", error.redis_report());
+    }
+
+    /// Each TOML text with the line that follows `Invalid configuration: config.toml:`.
+    #[test]
+    fn errors_in_toml_name_the_line() {
+        let cases = [
+            ("[server]\nport = 70000", "2: port = 70000: must be between 1 and 65535"),
+            ("[server]\nport = 0", "2: port = 0: must be between 1 and 65535"),
+            ("[server]\nport = 'x'", "2: port = x: must be an integer"),
+            ("[server]\n\nprot = 1", "3: unknown option 'prot', did you mean 'port'?"),
+            ("[storage]\nengine = 'rocksdb'", "2: engine = rocksdb: the names are memory and aidb"),
+            ("[memory]\nport = 1", "2: option 'port' belongs in section [server]"),
+            ("port = 1", "1: option 'port' belongs in section [server]"),
+            ("[sever]\n", "1: unknown section 'sever', did you mean 'server'?"),
+            ("[server]\nport = 1\nport = 2", "3: not valid TOML: duplicate key"),
+            ("[server]\nport 1", "2: not valid TOML: "),
+            ("[server]\nbind = '::'\nhost = '::'", "3: host: the same option as 'bind' above"),
+            ("[server]\nport = {}", "2: port: must be a text, a number, true, false or an array of these"),
+            ("[server]\nport = [1, 2]", "2: port: wrong number of arguments"),
+            (
+                "[persistence]\nappendonly = 'on'",
+                "2: appendonly = on: must be yes or no (in TOML: true or false)",
+            ),
+            ("[security]\nusers = 'x'", "2: users: must be an array of texts"),
+            ("[tls]\ntls-port = 1", "2: tls-port = 1: TLS is not built in yet"),
+        ];
+        for (text, end) in cases {
+            let error = refused(&[("config.toml", text)], &[]).to_string();
+            let start = format!("Invalid configuration: config.toml:{end}");
+            assert!(error.starts_with(&start) && !error.contains('\n'), "{text:?}: {error}");
+        }
+        let socket = "[server]\nport = 0\nunixsocket = '/tmp/s'";
+        assert_eq!(loaded(&[("config.toml", socket)], &[]).port, 0);
+        assert_eq!(loaded(&[], &["--port", "0"]).port, 0);
+    }
+
+    #[test]
+    fn errors_in_redis_conf_have_the_words_of_redis() {
+        let report = |args: &[&str]| refused(&[], args).redis_report();
+        let text = report(&["--invalid"]);
+        assert!(text.contains("*** FATAL CONFIG FILE ERROR (AiKv 7.4.1) ***\n"), "{text}");
+        assert!(text.contains("\nBad directive or wrong number of arguments\n"), "{text}");
+        let cases: [(&[&str], &str, &str); 9] = [
+            (&["--port"], "'port'", "wrong number of arguments"),
+            (&["--port", "1", "--loglevel"], "'loglevel'", "wrong number of arguments"),
+            (&["--port", "6379", "6380"], "'port \"6379\" \"6380\"'", "wrong number of arguments"),
+            (&["--port", "--bla"], "'port \"--bla\"'", "argument couldn't be parsed into an integer"),
+            (&["--loglevel", "--bla"], "'loglevel \"--bla\"'", "argument(s) must be one of the following"),
+            (&["--shutdown-on-sigint"], "'shutdown-on-sigint'", "argument(s) must be one of the following"),
+            (&["--replicaof", "::1", "abc"], "'replicaof \"::1\" \"abc\"'", "Invalid master port"),
+            (&["--requirepass", "hush", "hush"], "'requirepass (hidden)'", "wrong number of arguments"),
+            (&["--loadmodule", "x.so"], "'loadmodule \"x.so\"'", "modules are not supported"),
+        ];
+        for (args, line, reason) in cases {
+            let text = report(args);
+            assert!(text.contains(&format!(">>> {line}\n{reason}")), "{args:?}: {text}");
+        }
+        let error = refused(&[("a.conf", "\nport 70000")], &["a.conf"]);
+        assert_eq!(
+            error.to_string(),
+            "Invalid configuration: a.conf:2: port = 70000: must be between 1 and 65535"
+        );
+        assert!(
+            error.redis_report().contains("Reading the configuration file, at line 2\n>>> 'port 70000'\n")
+        );
+        let error = refused(&[("a.conf", "port \"1")], &["a.conf"]);
+        assert!(error.redis_report().ends_with("Unbalanced quotes in configuration line\n"));
+        let error = refused(&[], &["nowhere.conf"]).to_string();
+        assert_eq!(
+            error,
+            "Invalid configuration: nowhere.conf: can't open config file: No such file or directory"
+        );
+        assert!(!refused(&[("a", "tls-key-file-pass a b")], &["a"]).redis_report().contains(" a b"));
+        let clash = "cluster-enabled yes\nreplicaof a 1";
+        assert!(refused(&[("a", clash)], &["a"]).redis_report().contains("not allowed in cluster mode"));
+    }
+
+    #[test]
+    fn options_without_effect_are_named() {
+        let conf = "io-threads 4\nio-threads-do-reads no\nlist-max-ziplist-value 5\ncluster-enabled yes\n";
+        let (_directory, result) = start(&[("a.conf", conf)], &["a.conf"]);
+        let (config, warnings) = result.unwrap();
+        let texts: Vec<String> = warnings.iter().map(Warning::to_string).collect();
+        assert_eq!(config.databases, 1);
+        assert_eq!(texts.len(), 4, "{texts:?}");
+        assert!(
+            texts[0].starts_with("a.conf:3: list-max-ziplist-value: accepted, has no effect"),
+            "{texts:?}"
+        );
+        assert!(texts[1].starts_with("a.conf:4: databases: "), "{texts:?}");
+        assert_eq!(
+            texts[2],
+            "a.conf:1: io-threads: accepted, has no effect: AiKv runs commands on one thread"
+        );
+    }
+
+    #[test]
+    fn the_test_suites_files_are_understood() {
+        let conf = "always-show-logo yes\nnotify-keyspace-events KEA\ndaemonize no\n\
+                    pidfile /var/run/redis.pid\n\
+                    port 6379\ntimeout 0\nbind 127.0.0.1\nloglevel verbose\nlogfile \'\'\nsave \'\'\ndir ./\n\
+                    slave-serve-stale-data yes\nactiverehashing yes\nenable-debug-command yes\n\
+                    propagation-error-behavior panic\nshutdown-on-sigterm force\n";
+        let (directory, result) = start(&[("x", conf)], &["x"]);
+        assert_eq!(show(&result.unwrap().0, "dir"), directory.path().display().to_string());
+    }
 }

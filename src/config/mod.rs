@@ -6,10 +6,12 @@
 mod choices;
 mod command_line;
 mod conf;
+pub mod docs;
 mod error;
 mod lists;
 mod load;
 mod options;
+mod rewrite;
 mod setting;
 mod spec;
 mod text;
@@ -21,6 +23,7 @@ pub use error::{ConfigError, Warning};
 pub use lists::{BufferLimit, BufferLimits, NotifyFlags, Primary, SavePoint, ShutdownFlags};
 pub use load::Syntax;
 pub use options::{Config, OPTIONS};
+pub use rewrite::Scope;
 pub use setting::{Choice, Fault, Literal, MemoryOrPercent, Secret, Turn};
 pub use spec::*;
 
@@ -187,9 +190,154 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-impl Config {
-    /// (placeholder until the rewriter lands)
-    pub fn rewrite(&self, _path: &std::path::Path, old: &str) -> Result<String, String> { Ok(old.to_string()) }
-    /// Where log lines go.
-    pub fn log_options(&self) -> crate::sys::log::LogOptions { Default::default() }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    const FACTS: &str = include_str!("../../tests/facts/config-defaults.tsv");
+
+    fn value(config: &Config, name: &str) -> String {
+        let found = config.get(name.as_bytes());
+        assert_eq!(found.len(), 1, "{name}");
+        found[0].1.clone()
+    }
+
+    #[test]
+    fn names_are_unique_and_fit_their_fields() {
+        let mut seen = HashSet::new();
+        let config = format!("{:?}", Config::default());
+        for option in OPTIONS {
+            for name in option.names().chain(option.flag) {
+                assert!(seen.insert(name), "{name} is the name of two options");
+                assert!(
+                    name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_".contains(&byte)),
+                    "{name}"
+                );
+            }
+            let field = option.name.replace('-', "_");
+            assert!(config.contains(&format!(" {field}: ")), "{field} is not a field");
+            assert!(!option.doc.is_empty() && option.doc.iter().all(|line| line.starts_with(' ')));
+            assert!(option.doc.last().unwrap().ends_with('.'), "{}", option.name);
+            assert!(!(option.describe)().is_empty());
+        }
+        let mut keys = HashSet::new();
+        for option in OPTIONS {
+            assert!(keys.insert((option.section.name(), option.toml_key())), "{}", option.name);
+        }
+    }
+
+    #[test]
+    fn defaults_read_back_as_themselves() {
+        let default = Config::default();
+        for option in OPTIONS {
+            let mut config = default.clone();
+            let text = (option.show)(&default);
+            let words: Vec<&[u8]> = match option.has(MANY) && !text.is_empty() {
+                true => text.split(' ').map(str::as_bytes).collect(),
+                false => vec![text.as_bytes()],
+            };
+            assert_eq!((option.set)(&mut config, &words, Turn::First), Ok(false), "{}", option.name);
+            assert!(config == default, "{}", option.name);
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_redis_but_for_the_listed_ones() {
+        let config = Config::default();
+        for line in FACTS.lines().skip(1) {
+            let columns: Vec<&str> = line.split('\t').collect();
+            let [name, redis, ours, reason] = columns[..] else { panic!("four columns: {line}") };
+            assert_eq!(ours != redis, !reason.is_empty(), "a difference has a reason: {line}");
+            assert_eq!(value(&config, name), ours, "{name}");
+        }
+    }
+
+    #[test]
+    fn get_knows_globs_aliases_and_hidden_options() {
+        let config = Config::default();
+        let names: Vec<_> = config.get(b"maxmemory*").into_iter().map(|(name, _)| name).collect();
+        assert!(names.contains(&"maxmemory") && names.contains(&"maxmemory-clients"));
+        assert_eq!(config.get(b"LUA-time-limit"), [("lua-time-limit", "5000".to_owned())]);
+        assert_eq!(config.get(b"*of").len(), 2);
+        assert!(config.get(b"*").iter().all(|(name, _)| *name != "key-load-delay"));
+        assert_eq!(config.get(b"key-load-delay").len(), 1);
+        assert_eq!(config.get_all(&[b"maxmemory", b"max*memory", b"maxmemory"]).len(), 1);
+        assert!(config.get(b"nothing").is_empty());
+    }
+
+    #[test]
+    fn set_is_all_or_nothing() {
+        let mut config = Config::default();
+        let before = config.clone();
+        let pairs: &[(&[u8], &[u8])] =
+            &[(b"maxmemory", b"10000001"), (b"maxmemory-clients", b"200%"), (b"hz", b"x")];
+        assert_eq!(
+            config.set(pairs).unwrap_err().to_string(),
+            "CONFIG SET failed (possibly related to argument 'maxmemory-clients') - \
+             percentage argument must be less or equal to 100"
+        );
+        assert!(config == before);
+        let pairs: &[(&[u8], &[u8])] = &[
+            (b"MAXMEMORY", b"1mb"),
+            (b"maxmemory-policy", b"allkeys-LRU"),
+            (b"save", b"3000 5"),
+            (b"hz", b"100000"),
+            (b"timeout", b"5"),
+            (b"port", b"6379"),
+        ];
+        let pending = config.set(pairs).unwrap();
+        let applies: Vec<_> = pending.iter().map(|pending| (pending.apply, pending.option)).collect();
+        assert_eq!(applies, [(Apply::Maxmemory, "maxmemory"), (Apply::Save, "save"), (Apply::Hz, "hz")]);
+        assert_eq!((config.maxmemory, config.hz, config.timeout), (1 << 20, 500, 5));
+        assert_eq!(value(&config, "save"), "3000 5");
+        config.set(&[(b"save", b"")]).unwrap();
+        assert_eq!(value(&config, "save"), "");
+        config.restore(before.clone());
+        assert!(config == before);
+    }
+
+    #[test]
+    fn set_for_asks_who_and_when() {
+        let mut config = Config::default();
+        let caller = Caller { local: true, loading: false };
+        let mut set = |pairs: &[(&[u8], &[u8])], caller| match config.set_for(pairs, caller) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(
+            set(&[(b"no-such", b"1")], caller),
+            "Unknown option or number of arguments for CONFIG SET - 'no-such'"
+        );
+        assert!(
+            set(&[(b"daemonize", b"yes")], caller).ends_with("'daemonize') - can't set immutable config")
+        );
+        assert!(set(&[(b"dir", b"/")], caller).ends_with("'dir') - can't set protected config"));
+        let twice: &[(&[u8], &[u8])] =
+            &[(b"hash-max-listpack-value", b"1"), (b"hash-max-ziplist-value", b"2")];
+        assert!(set(twice, caller).ends_with("'hash-max-ziplist-value') - duplicate parameter"));
+        let loading = Caller { loading: true, ..caller };
+        assert!(set(&[(b"appendonly", b"yes")], loading).starts_with("LOADING "));
+        assert_eq!(set(&[(b"loglevel", b"warn")], loading), "");
+        config.enable_protected_configs = YesNoLocal::Local;
+        let pending = config.set_for(&[(b"dir", b"/")], caller).unwrap();
+        assert_eq!(pending, [Pending { apply: Apply::Dir, option: "dir" }]);
+        assert!(config.set_for(&[(b"dir", b"/")], Caller { local: false, ..caller }).is_err());
+        let error = SetError::not_applied(pending[0], "No such file or directory");
+        assert_eq!(
+            error.to_string(),
+            "CONFIG SET failed (possibly related to argument 'dir') - No such file or directory"
+        );
+    }
+
+    #[test]
+    fn log_levels_have_two_sets_of_names() {
+        let mut config = Config::default();
+        for (name, shown) in
+            [("info", "notice"), ("warn", "warning"), ("trace", "trace"), ("VERBOSE", "verbose")]
+        {
+            config.set(&[(b"loglevel", name.as_bytes())]).unwrap();
+            assert_eq!(value(&config, "loglevel"), shown);
+        }
+    }
 }

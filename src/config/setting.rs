@@ -454,7 +454,8 @@ impl Setting<PathBuf> for Directory {
 
 /// `path` without `.` steps; `..` stays, since a symbolic link may stand before it.
 fn normal(path: &Path) -> PathBuf {
-    path.components().filter(|part| *part != Component::CurDir).collect()
+    let path: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }
 
 /// An enum whose values have names in the configuration.
@@ -507,5 +508,79 @@ impl<T: Choice> Setting<T> for OneOf {
         T: Choice,
     {
         T::NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse<V, S: Setting<V>>(kind: &S, text: &str, old: V) -> Result<String, String> {
+        let parsed = kind.parse(&[text.as_bytes()], &old, Turn::First);
+        parsed.map(|value| kind.show(&value)).map_err(|fault| fault.reply)
+    }
+
+    #[test]
+    fn integers_keep_to_their_bounds() {
+        let kind = int(0, 100);
+        assert_eq!(parse(&kind, "0", 7u32), Ok("0".to_owned()));
+        assert_eq!(parse(&kind, "100", 7u32), Ok("100".to_owned()));
+        let range = "argument must be between 0 and 100 inclusive";
+        for bad in ["-1", "101", "9223372036854775807"] {
+            assert_eq!(parse(&kind, bad, 7u32), Err(range.to_owned()), "{bad}");
+        }
+        for bad in ["", "1 ", "+1", "01", "1k", "0x1", "9223372036854775808"] {
+            let text = "argument couldn't be parsed into an integer";
+            assert_eq!(parse(&kind, bad, 7u32), Err(text.to_owned()), "{bad}");
+        }
+        let port = Setting::<u16>::parse(&PORT, &[b"70000"], &0, Turn::First).unwrap_err();
+        assert_eq!(port.reply, "argument must be between 0 and 65535 inclusive");
+        assert_eq!(port.plain(), "must be between 1 and 65535");
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let kind = Memory { min: 1024, max: u64::MAX };
+        assert_eq!(
+            parse(&kind, "1k", 0u64),
+            Err(format!("argument must be between 1024 and {} inclusive", u64::MAX))
+        );
+        assert_eq!(parse(&kind, "1KB", 0u64), Ok("1024".to_owned()));
+        assert_eq!(parse(&kind, "18446744073709551615", 0u64), Ok(u64::MAX.to_string()));
+        assert_eq!(parse(&kind, "-1", 0u64), Err("argument must be a memory value".to_owned()));
+        assert_eq!(Setting::<u64>::conf(&kind, &(3 << 20)), ["3mb"]);
+        assert_eq!(Setting::<u64>::literal(&kind, &1000), Literal::Int(1000));
+        let share = |text| parse(&Share, text, MemoryOrPercent::Bytes(0));
+        assert_eq!(share("100%").unwrap(), "100%");
+        assert_eq!(share("0%").unwrap(), "0");
+        assert_eq!(share("5gb").unwrap(), "5368709120");
+        assert_eq!(share("200%").unwrap_err(), "percentage argument must be less or equal to 100");
+        assert_eq!(share("-1%").unwrap_err(), "argument must be a memory or percent value");
+    }
+
+    #[test]
+    fn words_and_modes() {
+        assert_eq!(parse(&YesNo, "YES", false), Ok("yes".to_owned()));
+        assert_eq!(parse(&YesNo, "true", false), Err("argument must be 'yes' or 'no'".to_owned()));
+        assert_eq!(parse(&OctalMode, "0755", 0), Ok("755".to_owned()));
+        assert_eq!(
+            parse(&OctalMode, "1000", 0),
+            Err("argument must be between 0 and 777 inclusive".to_owned())
+        );
+        assert!(parse(&OctalMode, "8", 0).is_err());
+        let secret = Secret::from("hush");
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+        let only = Only { kind: YesNo, value: false, reason: "never" };
+        assert_eq!(parse(&only, "yes", false), Err("never".to_owned()));
+        assert_eq!(parse(&only, "no", false), Ok("no".to_owned()));
+    }
+
+    #[test]
+    fn directories_continue_each_other() {
+        let go = |text| parse(&Directory, text, PathBuf::from("/a/b"));
+        assert_eq!(go("./c/."), Ok("/a/b/c".to_owned()));
+        assert_eq!(go("/x"), Ok("/x".to_owned()));
+        assert_eq!(go("./"), Ok("/a/b".to_owned()));
+        assert!(go("").is_err());
     }
 }

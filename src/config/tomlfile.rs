@@ -1,6 +1,6 @@
 //! TOML syntax: sections with keys. Keys may be written with `_` or `-`, values as TOML has them (numbers,
-//! true and false, texts, arrays for what has several words). Everything is turned into the words a redis.conf
-//! line would have, so that both syntaxes accept the same values.
+//! true and false, texts, arrays for what has several words). Everything is turned into the words a
+//! redis.conf line would have, so that both syntaxes accept the same values.
 
 use super::error::{ConfigError, Place, unknown};
 use super::load::Loading;

@@ -83,6 +83,13 @@ impl Reactor {
         self.listeners.addresses()
     }
 
+    /// Kinds of transport that are served, for the log.
+    pub fn transports(&self) -> String {
+        let descriptions = self.listeners.descriptions();
+        let name = |d: &String| d.trim_start_matches("name=").split(',').next().unwrap_or("").to_string();
+        descriptions.iter().map(name).collect::<Vec<_>>().join(" ")
+    }
+
     /// Runs until the server ends; returns the exit status.
     pub fn run(mut self) -> i32 {
         let mut events = Events::with_capacity(EVENTS_MAX);

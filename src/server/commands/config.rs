@@ -3,7 +3,7 @@
 use crate::command::Outcome;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::{Acl, Flags, SPEC, Spec};
-use crate::config::{Apply, Caller, Pending, SetError};
+use crate::config::{Apply, Caller, Pending, Scope, SetError, Syntax};
 use crate::server::table::Handler;
 use crate::server::{NetOp, Server, ServerCtx, memory};
 
@@ -156,7 +156,9 @@ fn config_rewrite(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let failed = |reason: String| CmdError::text(format!("ERR Rewriting config file: {reason}"));
     let path = std::path::Path::new(&path);
     let old = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
-    let new = ctx.server.config.rewrite(path, &old).map_err(|e| failed(e.to_string()))?;
+    let syntax = Syntax::of(path, old.as_bytes());
+    let new =
+        ctx.server.config.rewrite(&old, syntax, Scope::Changed).map_err(|e| failed(e.to_string()))?;
     crate::sys::file::write_atomically(path, new.as_bytes()).map_err(|e| failed(e.to_string()))?;
     log::info!(target: "aikv", "CONFIG REWRITE executed with success.");
     ctx.client.reply.ok();
