@@ -31,7 +31,8 @@ impl Listeners {
         self.bind_tcp(config, registry)?;
         if !config.unixsocket.is_empty() {
             let path = Path::new(&config.unixsocket);
-            let listener = bind_unix(path, config.unixsocketperm).map_err(|e| named(&config.unixsocket, &e))?;
+            let listener =
+                bind_unix(path, config.unixsocketperm).map_err(|e| named(&config.unixsocket, &e))?;
             self.add(Listener::Unix(listener, path.to_path_buf()), registry)?;
         }
         Ok(())
@@ -43,7 +44,9 @@ impl Listeners {
         }
         for (address, optional) in addresses(config) {
             match open_tcp(address, config.tcp_backlog) {
-                Ok(listener) => self.add(Listener::Tcp(TcpListener::from_std(listener), address), registry)?,
+                Ok(listener) => {
+                    self.add(Listener::Tcp(TcpListener::from_std(listener), address), registry)?
+                }
                 Err(error) if optional && is_missing_address(&error) => {}
                 Err(error) => return Err(named(&address.to_string(), &error)),
             }
@@ -229,7 +232,8 @@ fn accepted_tcp(stream: mio::net::TcpStream, address: SocketAddr) -> (Stream, Pe
 
 fn accepted_unix(stream: mio::net::UnixStream, path: &Path) -> (Stream, Peer) {
     let addr = format!("{}:0", path.display());
-    let peer = Peer { addr: addr.clone(), laddr: addr, fd: stream.as_raw_fd(), is_unix: true, is_local: true };
+    let peer =
+        Peer { addr: addr.clone(), laddr: addr, fd: stream.as_raw_fd(), is_unix: true, is_local: true };
     (Stream::Unix(stream), peer)
 }
 

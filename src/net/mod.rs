@@ -132,7 +132,9 @@ impl Reactor {
             Token(token) if token >= LISTENERS => self.accept(token - LISTENERS),
             Token(token) => {
                 let slot = token & ((1 << SLOT_BITS) - 1);
-                let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else { return };
+                let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
+                    return;
+                };
                 if connection.token() != token {
                     return;
                 }

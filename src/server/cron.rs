@@ -54,7 +54,11 @@ impl Server {
     }
 
     fn keyspace_next_expiry_ms(&self) -> Option<i64> {
-        if self.keyspace.expiry == crate::keyspace::Expiry::Hide { None } else { self.keyspace.next_expiry_ms() }
+        if self.keyspace.expiry == crate::keyspace::Expiry::Hide {
+            None
+        } else {
+            self.keyspace.next_expiry_ms()
+        }
     }
 
     /// Removes keys that are due. True if there are more than one turn's worth.

@@ -73,7 +73,10 @@ impl Server {
         args: &Args<'_>,
     ) -> Result<(), Reject> {
         let when_run = self.armed & !(gate::AUTH | gate::PAUSE | gate::MEMORY);
-        GATES.iter().filter(|(bit, _)| when_run & bit != 0).try_for_each(|(_, gate)| gate(self, client, command, args))
+        GATES
+            .iter()
+            .filter(|(bit, _)| when_run & bit != 0)
+            .try_for_each(|(_, gate)| gate(self, client, command, args))
     }
 
     /// Arms or disarms a gate.

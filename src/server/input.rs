@@ -186,9 +186,7 @@ impl Server {
         }
         let error = match command {
             None => unknown_command(&args),
-            Some(c) if args.len() > 1 && matches!(c.handler, Handler::Container) => {
-                unknown_subcommand(&args)
-            }
+            Some(c) if args.len() > 1 && matches!(c.handler, Handler::Container) => unknown_subcommand(&args),
             Some(c) => wrong_arity(c.spec.name),
         };
         self.refuse(client, command, &error)

@@ -168,12 +168,7 @@ pub type Refused = &'static [u8];
 impl Server {
     /// A server with empty databases. `seed` makes its random choices repeatable. The error says what is
     /// wrong with a rename-command directive.
-    pub fn new(
-        config: Config,
-        clock: Clock,
-        seed: u64,
-        background: Background,
-    ) -> Result<Server, String> {
+    pub fn new(config: Config, clock: Clock, seed: u64, background: Background) -> Result<Server, String> {
         let renames = config.renamed_commands.clone();
         let table = Table::new(&renames).map_err(|(name, error)| match error {
             table::RenameError::Unknown => format!("No such command in rename-command: {name}"),
@@ -353,7 +348,8 @@ pub(crate) fn redact(command: &Command, args: Args<'_>) -> Vec<Vec<u8>> {
 }
 
 /// Sent to a remote client when neither a password nor an open mode was configured.
-const PROTECTED_MODE: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is enabled \
+const PROTECTED_MODE: &[u8] =
+    b"-DENIED Redis is running in protected mode because protected mode is enabled \
 and no password is set for the default user. In this mode connections are only accepted from the loopback \
 interface. To connect from other computers, either set a password (requirepass), or allow it from this \
 machine with CONFIG SET protected-mode no, or in the configuration file, or start the server with \

@@ -157,8 +157,7 @@ fn config_rewrite(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let path = std::path::Path::new(&path);
     let old = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     let syntax = Syntax::of(path, old.as_bytes());
-    let new =
-        ctx.server.config.rewrite(&old, syntax, Scope::Changed).map_err(|e| failed(e.to_string()))?;
+    let new = ctx.server.config.rewrite(&old, syntax, Scope::Changed).map_err(|e| failed(e.to_string()))?;
     crate::sys::file::write_atomically(path, new.as_bytes()).map_err(|e| failed(e.to_string()))?;
     log::info!(target: "aikv", "CONFIG REWRITE executed with success.");
     ctx.client.reply.ok();
