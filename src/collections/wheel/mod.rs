@@ -187,9 +187,9 @@ impl Wheel {
         if self.is_empty() { None } else { Some(self.next_event.min(refiling)) }
     }
 
-    /// Moves the wheel's time to `now_ms` (below 2^62) and asks for the truth of up to `budget` items that are due or
-    /// have to move: `resolve(hash)` gives the key's deadline if it lives on (then the item is filed again), or
-    /// none if it is gone or was ended by the call (then the item is forgotten).
+    /// Moves the wheel's time to `now_ms` (below 2^62) and asks for the truth of up to `budget` items that
+    /// are due or have to move: `resolve(hash)` gives the key's deadline if it lives on (then the item is
+    /// filed again), or none if it is gone or was ended by the call (then the item is forgotten).
     pub fn advance(
         &mut self,
         now_ms: i64,
