@@ -107,7 +107,11 @@ impl Fleet {
                 let max = left.min(self.chunk.len());
                 let n = stream.read(&mut self.chunk[..max]).expect("the server answers");
                 assert!(n > 0, "the server closed the connection");
-                assert!(self.chunk[0] != b'-' || left < pipeline * reply, "an error reply: {}", show(&self.chunk[..n]));
+                assert!(
+                    self.chunk[0] != b'-' || left < pipeline * reply,
+                    "an error reply: {}",
+                    show(&self.chunk[..n])
+                );
                 left -= n;
             }
         }

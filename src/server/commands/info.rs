@@ -155,7 +155,7 @@ fn memory(s: &Server, f: &mut Fields) {
     f.add("allocator_muzzy", m.allocator.muzzy);
     f.size("total_system_memory", process::total_system_memory());
     f.size("maxmemory", s.config.maxmemory);
-    f.add("maxmemory_policy", crate::config::Choice::word(s.config.maxmemory_policy));
+    f.add("maxmemory_policy", crate::config::Choice::name(s.config.maxmemory_policy));
     ratios(m.allocator.active as u64, m.allocator.allocated as u64, "allocator_frag", f);
     ratios(m.allocator.resident as u64, m.allocator.active as u64, "allocator_rss", f);
     ratios(m.rss, m.allocator.resident as u64, "rss_overhead", f);

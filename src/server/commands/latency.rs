@@ -28,7 +28,10 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
         },
         Handler::Container,
     ),
-    (row("latency|latest", 2, "", "Returns the latest latency samples for all events."), Handler::Server(latest)),
+    (
+        row("latency|latest", 2, "", "Returns the latest latency samples for all events."),
+        Handler::Server(latest),
+    ),
     (
         row("latency|history", 3, "event", "Returns timestamp-latency samples for an event."),
         Handler::Server(history),
@@ -36,12 +39,20 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
     (
         Spec {
             tips: &["request_policy:all_nodes", "response_policy:agg_sum"],
-            ..row("latency|reset", -2, "[event [event ...]]", "Resets the latency data for one or more events.")
+            ..row(
+                "latency|reset",
+                -2,
+                "[event [event ...]]",
+                "Resets the latency data for one or more events.",
+            )
         },
         Handler::Server(reset),
     ),
     (row("latency|graph", 3, "event", "Returns a latency graph for an event."), Handler::Server(graph)),
-    (row("latency|doctor", 2, "", "Returns a human-readable latency analysis report."), Handler::Server(doctor)),
+    (
+        row("latency|doctor", 2, "", "Returns a human-readable latency analysis report."),
+        Handler::Server(doctor),
+    ),
     (
         Spec {
             since: "7.0.0",
@@ -125,8 +136,7 @@ fn draw(event: &str, series: &Series, now_s: i64) -> String {
     let samples: Vec<_> = series.samples.iter().skip(skip).collect();
     let high = samples.iter().map(|s| s.ms).max().unwrap_or(0);
     let low = samples.iter().map(|s| s.ms).min().unwrap_or(0);
-    let mut out =
-        format!("{event} - high {high} ms, low {low} ms (all time high {} ms)\n", series.max_ms);
+    let mut out = format!("{event} - high {high} ms, low {low} ms (all time high {} ms)\n", series.max_ms);
     out.push_str(&"-".repeat(GRAPH_COLUMNS));
     out.push('\n');
     let height = |ms: u64| match high - low {
@@ -170,7 +180,10 @@ fn doctor(ctx: &mut ServerCtx<'_>) -> CmdResult {
 
 /// What an event means and what helps.
 const ADVICE: &[(&str, &str)] = &[
-    ("command", "A command took long. Look at SLOWLOG GET; use SCAN for KEYS, and the SCAN family for big collections."),
+    (
+        "command",
+        "A command took long. Look at SLOWLOG GET; use SCAN for KEYS, and the SCAN family for big collections.",
+    ),
     ("fast-command", "Commands that should be fast were slow: the machine was busy, or swapped."),
     ("eviction-cycle", "Keys had to be evicted to stay within maxmemory. Raise it, or store less."),
     ("expire-cycle", "Many keys expired at once. Spread their deadlines."),
@@ -229,7 +242,8 @@ fn histogram(ctx: &mut ServerCtx<'_>) -> CmdResult {
 
 /// The command of this name with its subcommands.
 fn named(server: &Server, name: &[u8]) -> Vec<&'static Command> {
-    let Some((container, sub)) = name.iter().position(|b| *b == b'|').map(|at| (&name[..at], &name[at + 1..]))
+    let Some((container, sub)) =
+        name.iter().position(|b| *b == b'|').map(|at| (&name[..at], &name[at + 1..]))
     else {
         let Some(command) = server.table.get(name) else { return Vec::new() };
         return std::iter::once(command).chain(command.subcommands.iter().map(|(_, c)| *c)).collect();
