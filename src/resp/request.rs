@@ -321,8 +321,7 @@ impl Input {
         self.compact();
         self.parse_batch(limits);
         let full = self.requests.len() >= BATCH_REQUESTS_MAX || !self.big.is_empty();
-        self.stopped =
-            full && self.error.is_none() && self.state == State::Start && self.scan < self.filled;
+        self.stopped = full && self.error.is_none() && self.state == State::Start && self.scan < self.filled;
     }
 
     fn parse_batch(&mut self, limits: Limits) {
