@@ -3,15 +3,25 @@
 
 pub mod config;
 pub mod connection;
+pub mod info;
+pub mod latency;
 pub mod shutdown;
+pub mod slowlog;
 pub mod transaction;
 
 use super::table::Handler;
 use crate::command::spec::Spec;
 
 /// The rows of all server commands, family by family.
-pub const FAMILIES: &[&[(Spec, Handler)]] =
-    &[connection::COMMANDS, transaction::COMMANDS, config::COMMANDS, shutdown::COMMANDS];
+pub const FAMILIES: &[&[(Spec, Handler)]] = &[
+    connection::COMMANDS,
+    transaction::COMMANDS,
+    config::COMMANDS,
+    shutdown::COMMANDS,
+    info::COMMANDS,
+    slowlog::COMMANDS,
+    latency::COMMANDS,
+];
 
 /// Writes the lines of a HELP subcommand the way Redis' containers do.
 pub(super) fn help(ctx: &mut super::ServerCtx<'_>, container: &str, lines: &[&str]) {
