@@ -50,7 +50,7 @@ impl Server {
         if open && let Some(error) = input.take_error() {
             self.protocol_error(&mut client, error.0);
         }
-        let more = open && input.has_waiting();
+        let more = open && input.has_more();
         client.input = input;
         self.put_back(client);
         if more { Turn::More } else { Turn::Done }
@@ -83,7 +83,10 @@ impl Server {
         }
         match client.close {
             Some(Close::AfterReply) if !client.reply.is_empty() => {}
-            Some(_) => self.pending_closes.push(client.slot),
+            Some(_) => {
+                client.close_now();
+                self.pending_closes.push(client.slot);
+            }
             None => {}
         }
         self.clients.put(client);
