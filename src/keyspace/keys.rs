@@ -1,10 +1,11 @@
 //! Operations on whole keys and databases: rename, move, copy, random, scan, flush, swap.
 
 use super::change::Change;
-use super::{Db, Free, Key, Keyspace};
+use super::{Db, Expiry, Free, Key, Keyspace};
 use crate::value::{Entry, duplicate};
 
-/// A random key whose time is over is passed over this often before it is taken anyway.
+/// A random key that is over but stays ([`Expiry::Hide`]) is passed over this often before it is taken
+/// anyway: there may be no other.
 const RANDOM_TRIES_MAX: usize = 100;
 
 /// Whether a flush frees here or in the background.
@@ -36,14 +37,18 @@ impl Keyspace {
 
     /// A random key, if there is any.
     pub fn random_key(&mut self, db: usize) -> Option<Vec<u8>> {
-        for _ in 0..RANDOM_TRIES_MAX {
+        let mut tries = 0;
+        loop {
             let rng = &mut self.rng;
-            let key = self.dbs[db].table.random(&mut || rng.next_u64())?.key().to_vec();
-            if self.exists(db, Key::new(&key)) {
+            let entry = self.dbs[db].table.random(&mut || rng.next_u64())?;
+            let (over, key) = (entry.expiry().is_some_and(|t| t <= self.now_ms), entry.key().to_vec());
+            tries += 1;
+            if !over || (self.expiry == Expiry::Hide && tries > RANDOM_TRIES_MAX) {
                 return Some(key);
             }
+            // Removes it, so that this ends.
+            self.exists(db, Key::new(&key));
         }
-        None
     }
 
     /// Visits about `count` entries from `cursor` on and returns where to go on; 0 is start and end. Keys
