@@ -27,8 +27,10 @@ lint:
 docs:
 	AIKV_UPDATE_DOCS=1 $(CARGO) test docs
 
-bench: all
-	tests/bench/run
+# `make bench ROWS="--only GET"` runs some rows only; all of them write docs/performance.md.
+ROWS ?= --write docs/performance.md
+bench:
+	$(CARGO) bench --bench peers -- $(ROWS)
 
 install: all
 	install -D -m 755 $(TARGET)/release/aikv $(DESTDIR)$(PREFIX)/bin/aikv

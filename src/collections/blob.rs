@@ -1,5 +1,5 @@
-//! A byte buffer behind one pointer, shared by counting, for values too long to be inline: a command reads it,
-//! a reply keeps it alive while it is written, and the next writer copies it if that is still going on.
+//! A byte buffer behind one pointer, shared by counting, for values too long to be inline: a command reads
+//! it, a reply keeps it alive while it is written, and the next writer copies it if that is still going on.
 //! It knows nothing of keys or strings as a data type.
 //!
 //! One block holds a header of 16 bytes (references, length, capacity) and the bytes. The size is exact

@@ -75,6 +75,24 @@ impl Keyspace {
         self.dbs[db].table.iter().filter(move |e| e.expiry().is_none_or(|t| t > now_ms))
     }
 
+    /// Mean time to live of some volatile keys, in milliseconds (INFO's avg_ttl).
+    pub fn average_ttl_ms(&self, db: usize) -> i64 {
+        const SAMPLES: usize = 64;
+        let d = &self.dbs[db];
+        let (mut sum, mut count) = (0, 0);
+        if let Some(wheel) = &d.wheel {
+            let mut rng = self.rng.clone();
+            wheel.sample(&mut || rng.next_u64(), SAMPLES, &mut |hash| {
+                let found = d.table.get_by_hash(hash, |e| e.expiry().is_some());
+                if let Some(expiry) = found.and_then(|e| e.expiry()) {
+                    sum += (expiry - self.now_ms).max(0);
+                    count += 1;
+                }
+            });
+        }
+        if count == 0 { 0 } else { sum / count }
+    }
+
     /// Empties a database, or all. Returns the number of keys removed.
     pub fn flush(&mut self, db: Option<usize>, mode: FlushMode) -> usize {
         let range = db.map_or(0..self.dbs.len(), |db| db..db + 1);

@@ -121,6 +121,13 @@ impl Server {
         }
     }
 
+    /// Bytes that are not data: clients, tables, the server itself.
+    pub fn overhead_bytes(&self) -> usize {
+        let tables: usize =
+            (0..self.keyspace.databases()).map(|db| self.keyspace.db(db).overhead_bytes()).sum();
+        self.memory.startup + self.memory.clients_bytes + tables
+    }
+
     /// Samples memory figures.
     pub(super) fn sample_memory(&mut self) {
         self.memory.peak = self.memory.peak.max(alloc::used_memory());

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// Lookups that are prefetched together, as the server does with the requests of one read.
 const BATCH: usize = 64;
 
+type Measure = fn(&Dict<Entry<()>>, &[[u8; 16]]) -> f64;
+
 fn key(number: u64) -> [u8; 16] {
     let mut key = *b"key:000000000000";
     let mut rest = number;
@@ -29,16 +31,30 @@ fn nanos(time: Duration, count: u64) -> f64 {
     time.as_nanos() as f64 / count as f64
 }
 
+/// The slowest of many operations.
+#[derive(Debug, Default)]
+struct Worst {
+    time: Duration,
+    over_100_micros: usize,
+}
+
+impl Worst {
+    fn note(&mut self, time: Duration) {
+        self.time = self.time.max(time);
+        self.over_100_micros += usize::from(time > Duration::from_micros(100));
+    }
+}
+
 /// Fills a table to `count` and gives the mean and the worst time of an insertion and the mean size.
-fn fill(dict: &mut Dict<Entry<()>>, count: u64) -> (f64, Duration, f64) {
-    let (mut worst, mut per_key, mut samples) = (Duration::ZERO, 0.0, 0.0);
+fn fill(dict: &mut Dict<Entry<()>>, count: u64) -> (f64, Worst, f64) {
+    let (mut worst, mut per_key, mut samples) = (Worst::default(), 0.0, 0.0);
     let start = Instant::now();
     let mut last = start;
     for number in 0..count {
         let key = key(number);
         dict.insert_new(hash_key(&key), entry(&key));
         let now = Instant::now();
-        worst = worst.max(now - last);
+        worst.note(now - last);
         last = now;
         if number > count / 4 && number.is_multiple_of(count / 256) {
             per_key += dict.memory_bytes() as f64 / (number + 1) as f64;
@@ -86,14 +102,14 @@ fn batched_lookups(dict: &Dict<Entry<()>>, keys: &[[u8; 16]]) -> f64 {
     nanos(start.elapsed(), keys.len() as u64)
 }
 
-fn removals(dict: &mut Dict<Entry<()>>, keys: &[[u8; 16]]) -> (f64, Duration) {
-    let mut worst = Duration::ZERO;
+fn removals(dict: &mut Dict<Entry<()>>, keys: &[[u8; 16]]) -> (f64, Worst) {
+    let mut worst = Worst::default();
     let start = Instant::now();
     let mut last = start;
     for key in keys {
         drop(dict.remove(hash_key(key), key));
         let now = Instant::now();
-        worst = worst.max(now - last);
+        worst.note(now - last);
         last = now;
     }
     (nanos(start.elapsed(), keys.len() as u64), worst)
@@ -103,17 +119,29 @@ fn removals(dict: &mut Dict<Entry<()>>, keys: &[[u8; 16]]) -> (f64, Duration) {
 #[ignore = "a measurement"]
 fn bench_dict() {
     let mut random = Random::new(1);
+    let start = Instant::now();
+    for _ in 0..1_000_000 {
+        black_box(Instant::now());
+    }
+    println!(
+        "each insertion and removal includes a look at the clock: {:.0} ns",
+        nanos(start.elapsed(), 1_000_000)
+    );
     for count in [1_000_000, 10_000_000] {
         let mut dict = Dict::new();
         let (insert, worst, mean_bytes) = fill(&mut dict, count);
         let stats = dict.stats();
-        println!("{count} entries: insert {insert:.0} ns, worst {worst:?}; {stats:?}");
+        println!("{count} entries: insert {insert:.0} ns, {worst:?}; {stats:?}");
         let bytes = stats.bytes as f64 / count as f64;
         println!("  table bytes a key: {bytes:.2} at the end, {mean_bytes:.2} on average");
         let mut draw = |from| -> Vec<_> { (0..2_000_000).map(|_| key(from + random.below(count))).collect() };
         let (hits, misses) = (draw(0), draw(count));
-        println!("  lookup: hit {:.0} ns, miss {:.0} ns", lookups(&dict, &hits), lookups(&dict, &misses));
-        let batched = (batched_lookups(&dict, &hits), batched_lookups(&dict, &misses));
+        // The best of three: other work on the machine only ever adds time.
+        let best = |measure: Measure, keys: &[[u8; 16]]| {
+            (0..3).map(|_| measure(&dict, keys)).fold(f64::MAX, f64::min)
+        };
+        println!("  lookup: hit {:.0} ns, miss {:.0} ns", best(lookups, &hits), best(lookups, &misses));
+        let batched = (best(batched_lookups, &hits), best(batched_lookups, &misses));
         println!("  prefetched lookup: hit {:.0} ns, miss {:.0} ns", batched.0, batched.1);
         let start = Instant::now();
         let (mut cursor, mut seen) = (0, 0);
@@ -126,6 +154,6 @@ fn bench_dict() {
         println!("  scan: {:.0} ns an entry", nanos(start.elapsed(), seen as u64));
         let all: Vec<_> = (0..count).map(key).collect();
         let (remove, worst) = removals(&mut dict, &all);
-        println!("  remove {remove:.0} ns, worst {worst:?}; {} bytes left", dict.memory_bytes());
+        println!("  remove {remove:.0} ns, {worst:?}; {} bytes left", dict.memory_bytes());
     }
 }

@@ -6,7 +6,10 @@ pub mod config;
 pub mod connection;
 pub mod debug;
 mod debug_look;
+pub mod info;
+pub mod latency;
 pub mod shutdown;
+pub mod slowlog;
 pub mod transaction;
 
 use super::table::Handler;
@@ -20,6 +23,9 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     shutdown::COMMANDS,
     admin::COMMANDS,
     debug::COMMANDS,
+    info::COMMANDS,
+    slowlog::COMMANDS,
+    latency::COMMANDS,
 ];
 
 /// Writes the lines of a HELP subcommand.

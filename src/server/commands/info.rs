@@ -1,0 +1,331 @@
+//! INFO: one function per section, each a list of fields with their values. A field that cannot be true
+//! yet is absent rather than invented. Names are Redis'.
+
+use crate::command::Outcome;
+use crate::command::error::CmdResult;
+use crate::command::spec::{Acl, Flags, SPEC, Spec};
+use crate::server::table::Handler;
+use crate::server::{AIKV_VERSION, REDIS_VERSION, Server, ServerCtx};
+use crate::sys::{alloc, process};
+use crate::util::memsize::human_bytes;
+use std::fmt::{Display, Write};
+
+/// The rows.
+pub const COMMANDS: &[(Spec, Handler)] = &[(
+    Spec {
+        name: "info",
+        arity: -1,
+        flags: Flags::LOADING.with(Flags::STALE),
+        acl: Acl::DANGEROUS,
+        group: "server",
+        summary: "Returns information and statistics about the server.",
+        usage: "[section [section ...]]",
+        tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+        history: &[("7.0.0", "Added support for taking multiple section arguments.")],
+        ..SPEC
+    },
+    Handler::Server(info),
+)];
+
+/// When a section is shown without being named.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// With `INFO` and `INFO default`.
+    ByDefault,
+    /// Only with `all` and `everything`.
+    WithAll,
+}
+
+type Section = (&'static str, Shown, fn(&Server, &mut Fields));
+
+const SECTIONS: &[Section] = &[
+    ("Server", Shown::ByDefault, server),
+    ("Clients", Shown::ByDefault, clients),
+    ("Memory", Shown::ByDefault, memory),
+    ("Persistence", Shown::ByDefault, persistence),
+    ("Stats", Shown::ByDefault, stats),
+    ("Replication", Shown::ByDefault, replication),
+    ("CPU", Shown::ByDefault, cpu),
+    ("Modules", Shown::ByDefault, |_, _| {}),
+    ("Commandstats", Shown::WithAll, commandstats),
+    ("Errorstats", Shown::ByDefault, errorstats),
+    ("Latencystats", Shown::WithAll, latencystats),
+    ("Cluster", Shown::ByDefault, cluster),
+    ("Keyspace", Shown::ByDefault, keyspace),
+];
+
+/// The text of a reply, field by field.
+struct Fields(String);
+
+impl Fields {
+    fn add(&mut self, name: impl Display, value: impl Display) {
+        write!(self.0, "{name}:{value}\r\n").expect("strings take all");
+    }
+
+    /// A size in bytes and again for people.
+    fn size(&mut self, name: &str, bytes: u64) {
+        self.add(name, bytes);
+        self.add(format_args!("{name}_human"), human_bytes(bytes));
+    }
+}
+
+fn info(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    let asked: Vec<String> = ctx.args.iter().skip(1).map(crate::util::text::lowercase).collect();
+    let asks = |word: &str| asked.iter().any(|a| a == word);
+    let all = asks("all") || asks("everything");
+    let default = asked.is_empty() || asks("default");
+    ctx.server.sample_memory();
+    let mut fields = Fields(String::with_capacity(8192));
+    for (name, shown, write) in SECTIONS {
+        if all || (default && *shown == Shown::ByDefault) || asks(&name.to_ascii_lowercase()) {
+            if !fields.0.is_empty() {
+                fields.0.push_str("\r\n");
+            }
+            write!(fields.0, "# {name}\r\n").expect("strings take all");
+            write(ctx.server, &mut fields);
+        }
+    }
+    ctx.client.reply.verbatim("txt", fields.0.as_bytes());
+    Ok(Outcome::Done)
+}
+
+fn server(s: &Server, f: &mut Fields) {
+    let up_s = (s.now.mono_ms().saturating_sub(s.process.started_mono_ms)) / 1000;
+    f.add("redis_version", REDIS_VERSION);
+    f.add("aikv_version", AIKV_VERSION);
+    f.add("redis_git_sha1", env!("AIKV_GIT_SHA1"));
+    f.add("redis_git_dirty", 0);
+    f.add("redis_build_id", env!("AIKV_GIT_SHA1"));
+    f.add("redis_mode", "standalone");
+    f.add("os", process::uname());
+    f.add("arch_bits", 64);
+    f.add("monotonic_clock", s.clock.name());
+    f.add("multiplexing_api", "epoll");
+    f.add("process_id", process::pid());
+    f.add("process_supervised", if std::env::var_os("NOTIFY_SOCKET").is_some() { "systemd" } else { "no" });
+    f.add("run_id", &s.process.run_id);
+    f.add("tcp_port", s.process.port);
+    f.add("server_time_usec", s.clock.wall_us());
+    f.add("uptime_in_seconds", up_s);
+    f.add("uptime_in_days", up_s / 86_400);
+    f.add("hz", s.config.hz);
+    f.add("configured_hz", s.config.hz);
+    f.add("lru_clock", s.keyspace.access.lru());
+    f.add("executable", &s.process.executable);
+    f.add("config_file", &s.process.config_file);
+    f.add("io_threads_active", 0);
+    for (i, listener) in s.process.listeners.iter().enumerate() {
+        f.add(format_args!("listener{i}"), listener);
+    }
+}
+
+fn clients(s: &Server, f: &mut Fields) {
+    f.add("connected_clients", s.clients.len());
+    f.add("cluster_connections", 0);
+    f.add("maxclients", s.config.maxclients);
+    f.add("client_recent_max_input_buffer", s.peaks.input_bytes);
+    f.add("client_recent_max_output_buffer", s.peaks.output_bytes);
+    f.add("blocked_clients", s.blocking.clients);
+    f.add("tracking_clients", 0);
+    f.add("pubsub_clients", 0);
+    f.add("watching_clients", s.watches.clients());
+    f.add("clients_in_timeout_table", s.blocking.deadlines());
+    f.add("total_watched_keys", s.watches.keys());
+    f.add("total_blocking_keys", s.blocking.keys());
+    f.add("total_blocking_keys_on_nokey", 0);
+}
+
+fn memory(s: &Server, f: &mut Fields) {
+    let (m, used) = (&s.memory, alloc::used_memory() as u64);
+    let peak = (m.peak as u64).max(used);
+    let overhead = s.overhead_bytes() as u64;
+    let dataset = used.saturating_sub(overhead);
+    f.size("used_memory", used);
+    f.size("used_memory_rss", m.rss);
+    f.size("used_memory_peak", peak);
+    f.add("used_memory_peak_perc", format_args!("{:.2}%", percent(used, peak)));
+    f.add("used_memory_overhead", overhead);
+    f.add("used_memory_startup", m.startup);
+    f.add("used_memory_dataset", dataset);
+    let net = used.saturating_sub(m.startup as u64);
+    f.add("used_memory_dataset_perc", format_args!("{:.2}%", percent(dataset.min(net), net)));
+    f.add("allocator_allocated", m.allocator.allocated);
+    f.add("allocator_active", m.allocator.active);
+    f.add("allocator_resident", m.allocator.resident);
+    f.add("allocator_muzzy", m.allocator.muzzy);
+    f.size("total_system_memory", process::total_system_memory());
+    f.size("maxmemory", s.config.maxmemory);
+    f.add("maxmemory_policy", crate::config::Choice::name(s.config.maxmemory_policy));
+    ratios(m.allocator.active as u64, m.allocator.allocated as u64, "allocator_frag", f);
+    ratios(m.allocator.resident as u64, m.allocator.active as u64, "allocator_rss", f);
+    ratios(m.rss, m.allocator.resident as u64, "rss_overhead", f);
+    f.add("mem_fragmentation_ratio", format_args!("{:.2}", m.rss as f64 / used.max(1) as f64));
+    f.add("mem_fragmentation_bytes", m.rss as i64 - used as i64);
+    f.add("mem_not_counted_for_evict", 0);
+    f.add("mem_replication_backlog", 0);
+    f.add("mem_total_replication_buffers", 0);
+    f.add("mem_clients_slaves", 0);
+    f.add("mem_clients_normal", m.clients_bytes);
+    f.add("mem_cluster_links", 0);
+    f.add("mem_aof_buffer", 0);
+    f.add("mem_allocator", alloc::name());
+    f.add("mem_overhead_db_hashtable_rehashing", 0);
+    f.add("active_defrag_running", 0);
+    f.add("lazyfree_pending_objects", s.keyspace.background().pending_objects());
+    f.add("lazyfreed_objects", s.keyspace.background().freed_objects());
+}
+
+/// A pair `..._ratio`, `..._bytes`.
+fn ratios(whole: u64, part: u64, name: &str, f: &mut Fields) {
+    f.add(format_args!("{name}_ratio"), format_args!("{:.2}", whole as f64 / part.max(1) as f64));
+    f.add(format_args!("{name}_bytes"), whole as i64 - part as i64);
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    part as f64 * 100.0 / whole.max(1) as f64
+}
+
+fn persistence(s: &Server, f: &mut Fields) {
+    f.add("loading", u8::from(s.is_loading()));
+    f.add("async_loading", 0);
+    f.add("rdb_changes_since_last_save", s.keyspace.changes.dirty);
+    f.add("rdb_bgsave_in_progress", 0);
+    f.add("rdb_last_save_time", s.process.started_ms / 1000);
+    f.add("rdb_saves", 0);
+    f.add("aof_enabled", 0);
+    f.add("aof_rewrite_in_progress", 0);
+}
+
+fn stats(s: &Server, f: &mut Fields) {
+    let (c, r, k) = (&s.stats.counters, &s.stats.rates, &s.keyspace.stats);
+    f.add("total_connections_received", c.connections);
+    f.add("total_commands_processed", c.commands);
+    f.add("instantaneous_ops_per_sec", r.commands.per_second());
+    f.add("total_net_input_bytes", c.net_input_bytes);
+    f.add("total_net_output_bytes", c.net_output_bytes);
+    f.add("total_net_repl_input_bytes", 0);
+    f.add("total_net_repl_output_bytes", 0);
+    f.add("instantaneous_input_kbps", kilobytes(r.input_bytes.per_second()));
+    f.add("instantaneous_output_kbps", kilobytes(r.output_bytes.per_second()));
+    f.add("rejected_connections", c.rejected_connections);
+    f.add("sync_full", 0);
+    f.add("sync_partial_ok", 0);
+    f.add("sync_partial_err", 0);
+    f.add("expired_keys", k.expired);
+    f.add("expired_stale_perc", "0.00");
+    f.add("expired_time_cap_reached_count", k.expire_cap_reached);
+    f.add("expire_cycle_cpu_milliseconds", k.expire_us / 1000);
+    f.add("evicted_keys", k.evicted);
+    f.add("evicted_clients", c.evicted_clients);
+    let exceeded_us = s.memory.exceeded_since_ns.map_or(0, |since| (s.now.mono_ns - since) / 1000);
+    f.add("total_eviction_exceeded_time", (c.eviction_exceeded_us + exceeded_us) / 1000);
+    f.add("current_eviction_exceeded_time", exceeded_us / 1000);
+    f.add("keyspace_hits", k.hits);
+    f.add("keyspace_misses", k.misses);
+    f.add("pubsub_channels", 0);
+    f.add("pubsub_patterns", 0);
+    f.add("pubsubshard_channels", 0);
+    f.add("latest_fork_usec", c.latest_fork_us);
+    f.add("total_forks", c.forks);
+    f.add("unexpected_error_replies", c.unexpected_error_replies);
+    f.add("total_error_replies", c.error_replies);
+    f.add("total_reads_processed", c.reads);
+    f.add("total_writes_processed", c.writes);
+    f.add("io_threaded_reads_processed", 0);
+    f.add("io_threaded_writes_processed", 0);
+    f.add("client_query_buffer_limit_disconnections", c.query_buffer_limit_disconnections);
+    f.add("client_output_buffer_limit_disconnections", c.output_buffer_limit_disconnections);
+    f.add("reply_buffer_shrinks", c.reply_buffer_shrinks);
+    f.add("reply_buffer_expands", c.reply_buffer_expands);
+    f.add("eventloop_cycles", c.loop_turns);
+    f.add("eventloop_duration_sum", c.loop_us);
+    f.add("eventloop_duration_cmd_sum", c.loop_command_us);
+    f.add("instantaneous_eventloop_cycles_per_sec", r.turns.per_second());
+    let per_turn = r.turn_us.per_second() / r.turns.per_second().max(1);
+    f.add("instantaneous_eventloop_duration_usec", per_turn);
+    f.add("acl_access_denied_auth", c.denied_auth);
+    f.add("acl_access_denied_cmd", c.denied_command);
+    f.add("acl_access_denied_key", c.denied_key);
+    f.add("acl_access_denied_channel", c.denied_channel);
+}
+
+fn kilobytes(bytes: u64) -> String {
+    format!("{:.2}", bytes as f64 / 1024.0)
+}
+
+fn replication(_: &Server, f: &mut Fields) {
+    f.add("role", "master");
+    f.add("connected_slaves", 0);
+    f.add("master_failover_state", "no-failover");
+}
+
+fn cpu(_: &Server, f: &mut Fields) {
+    let usage = process::cpu_usage();
+    let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    f.add("used_cpu_sys", seconds(usage.sys_us));
+    f.add("used_cpu_user", seconds(usage.user_us));
+    f.add("used_cpu_sys_children", seconds(usage.children_sys_us));
+    f.add("used_cpu_user_children", seconds(usage.children_user_us));
+    f.add("used_cpu_sys_main_thread", seconds(usage.thread_sys_us));
+    f.add("used_cpu_user_main_thread", seconds(usage.thread_user_us));
+}
+
+fn commandstats(s: &Server, f: &mut Fields) {
+    for command in s.table.rows() {
+        let c = s.stats.commands.get(command.id);
+        if c.calls == 0 && c.rejected == 0 && c.failed == 0 {
+            continue;
+        }
+        let us = c.ns / 1000;
+        let per_call = if c.calls == 0 { 0.0 } else { c.ns as f64 / 1000.0 / c.calls as f64 };
+        f.add(
+            format_args!("cmdstat_{}", command.spec.name),
+            format_args!(
+                "calls={},usec={us},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}",
+                c.calls, c.rejected, c.failed
+            ),
+        );
+    }
+}
+
+fn errorstats(s: &Server, f: &mut Fields) {
+    for (code, count) in s.stats.errors.iter() {
+        // Codes may hold any byte of a client's: what would break the lines is replaced.
+        let code: String = String::from_utf8_lossy(code)
+            .chars()
+            .map(|c| if c == ':' || c.is_control() { '_' } else { c })
+            .collect();
+        f.add(format_args!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}
+
+fn latencystats(s: &Server, f: &mut Fields) {
+    if !s.config.latency_tracking {
+        return;
+    }
+    let percentiles: Vec<f64> = s.config.latency_tracking_info_percentiles.clone();
+    for command in s.table.rows() {
+        let Some(durations) = &s.stats.commands.get(command.id).durations else { continue };
+        let show = |p: &f64| format!("p{p}={:.3}", durations.percentile(*p) as f64 / 1000.0);
+        let line: Vec<String> = percentiles.iter().map(show).collect();
+        f.add(format_args!("latency_percentiles_usec_{}", command.spec.name), line.join(","));
+    }
+}
+
+fn cluster(_: &Server, f: &mut Fields) {
+    f.add("cluster_enabled", 0);
+}
+
+fn keyspace(s: &Server, f: &mut Fields) {
+    for db in 0..s.keyspace.databases() {
+        let d = s.keyspace.db(db);
+        if d.is_empty() {
+            continue;
+        }
+        let ttl = s.keyspace.average_ttl_ms(db);
+        f.add(
+            format_args!("db{db}"),
+            format_args!("keys={},expires={},avg_ttl={ttl},subexpiry=0", d.len(), d.volatile()),
+        );
+    }
+}

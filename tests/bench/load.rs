@@ -1,0 +1,123 @@
+//! The rows: one kind of request each, by the CPU a server spends on one.
+
+use crate::client::{Client, Fleet, encode};
+use crate::peer::{Kind, Peer};
+use crate::{Limit, Line, median};
+use std::time::{Duration, Instant};
+
+/// Keys that requests pick from.
+const KEYS: u64 = 1_000_000;
+/// Connections.
+const CONNECTIONS: usize = 50;
+/// How long one server is driven in one round.
+const ROUND: Duration = Duration::from_millis(700);
+
+/// A kind of request.
+pub struct Row {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// Requests sent at once on each connection.
+    pub pipeline: usize,
+    /// Fills the server.
+    pub prepare: fn(&mut Client, u16),
+    /// Makes a request; the number is random.
+    pub make: fn(&mut Vec<u8>, u64),
+    /// Bytes of a reply.
+    pub reply: usize,
+    /// What the ratio has to stay below.
+    pub limit: f64,
+}
+
+const VALUE: &[u8; 64] = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// All rows.
+pub const ROWS: &[Row] = &[
+    Row { name: "GET pipeline 64", pipeline: 64, prepare: strings, make: get, reply: 71, limit: 0.40 },
+    Row { name: "SET pipeline 64", pipeline: 64, prepare: strings, make: set, reply: 5, limit: 0.40 },
+    Row { name: "GET pipeline 16", pipeline: 16, prepare: strings, make: get, reply: 71, limit: 0.55 },
+    Row { name: "SET pipeline 16", pipeline: 16, prepare: strings, make: set, reply: 5, limit: 0.55 },
+    Row { name: "GET pipeline 1", pipeline: 1, prepare: strings, make: get, reply: 71, limit: 0.95 },
+    Row { name: "SET pipeline 1", pipeline: 1, prepare: strings, make: set, reply: 5, limit: 0.95 },
+];
+
+fn key(n: u64) -> [u8; 16] {
+    let mut key = *b"key:000000000000";
+    let digits = format!("{:012}", n % KEYS);
+    key[4..].copy_from_slice(digits.as_bytes());
+    key
+}
+
+fn strings(_: &mut Client, port: u16) {
+    let mut next = 0;
+    let mut fleet = Fleet::connect(port, 10);
+    while next < KEYS {
+        fleet.round(100, 5, &mut |out| {
+            encode(out, &[b"SET", &key(next), VALUE]);
+            next += 1;
+        });
+    }
+}
+
+fn get(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(b"*2\r\n$3\r\nGET\r\n$16\r\n");
+    out.extend_from_slice(&key(n));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn set(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(b"*3\r\n$3\r\nSET\r\n$16\r\n");
+    out.extend_from_slice(&key(n));
+    out.extend_from_slice(b"\r\n$64\r\n");
+    out.extend_from_slice(VALUE);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Runs a row: the servers take turns, each figure is the median of its rounds.
+pub fn run(row: &Row, rivals: &[Kind], rounds: usize) -> Line {
+    let kinds: Vec<Kind> = std::iter::once(Kind::Aikv).chain(rivals.iter().copied()).collect();
+    let mut driven: Vec<Driven> = kinds.iter().map(|kind| Driven::start(*kind, row)).collect();
+    let mut figures = vec![Vec::new(); kinds.len()];
+    // The first round warms up and does not count.
+    for round in 0..=rounds {
+        for (i, one) in driven.iter_mut().enumerate() {
+            let us = one.drive(row);
+            if round > 0 {
+                figures[i].push(us);
+            }
+        }
+    }
+    let mut medians = figures.into_iter().map(median);
+    let ours = medians.next().expect("AiKv is always there");
+    let name = row.name.to_string();
+    Line { name, ours, theirs: medians.collect(), unit: "µs CPU", limit: Limit::Ratio(row.limit) }
+}
+
+/// A server, filled and connected to.
+struct Driven {
+    peer: Peer,
+    fleet: Fleet,
+    seed: u64,
+}
+
+impl Driven {
+    fn start(kind: Kind, row: &Row) -> Driven {
+        let peer = Peer::start(kind, &[]);
+        (row.prepare)(&mut Client::connect(peer.port), peer.port);
+        let fleet = Fleet::connect(peer.port, CONNECTIONS);
+        Driven { peer, fleet, seed: 1 }
+    }
+
+    /// Microseconds of server CPU per request.
+    fn drive(&mut self, row: &Row) -> f64 {
+        let (begin, cpu) = (Instant::now(), self.peer.cpu_ns());
+        let mut requests = 0;
+        let seed = &mut self.seed;
+        while begin.elapsed() < ROUND {
+            requests += self.fleet.round(row.pipeline, row.reply, &mut |out| {
+                *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (row.make)(out, *seed >> 20);
+            });
+        }
+        (self.peer.cpu_ns() - cpu) as f64 / 1000.0 / requests as f64
+    }
+}

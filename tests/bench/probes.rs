@@ -1,0 +1,140 @@
+//! Measures that are not CPU per request: memory per key, stalls while growing, the lag of expiry, the cost
+//! of idle connections.
+
+use crate::client::{Client, Fleet, encode};
+use crate::peer::Kind;
+use crate::{Limit, Line, start};
+use std::time::{Duration, Instant};
+
+/// A probe gives finished lines.
+type Probe = fn(&[Kind]) -> Vec<Line>;
+
+/// All probes.
+pub const PROBES: &[(&str, Probe)] = &[
+    ("memory per key", memory_per_key),
+    ("stalls while growing", stalls),
+    ("expiry lag", expiry_lag),
+    ("idle connections", idle_connections),
+];
+
+fn all(rivals: &[Kind]) -> impl Iterator<Item = Kind> + '_ {
+    std::iter::once(Kind::Aikv).chain(rivals.iter().copied())
+}
+
+fn line(name: &str, figures: Vec<f64>, unit: &'static str, limit: Limit) -> Line {
+    let (ours, theirs) = (figures[0], figures[1..].to_vec());
+    Line { name: name.to_string(), ours, theirs, unit, limit }
+}
+
+/// Adds keys `from..to` of 16 bytes with values of 16 bytes.
+fn fill(fleet: &mut Fleet, from: u64, to: u64) {
+    let mut next = from;
+    while next < to {
+        fleet.round(100, 5, &mut |out| {
+            let key = format!("k{next:015}");
+            encode(out, &[b"SET", key.as_bytes(), b"abcdefghijklmnop"]);
+            next += 1;
+        });
+    }
+}
+
+fn memory_per_key(rivals: &[Kind]) -> Vec<Line> {
+    const KEYS: u64 = 1_000_000;
+    let measure = |kind| {
+        let peer = start(kind, &[]);
+        let (mut client, mut fleet) = (Client::connect(peer.port), Fleet::connect(peer.port, 10));
+        let before = client.info("memory", "used_memory");
+        fill(&mut fleet, 0, KEYS);
+        (client.info("memory", "used_memory") - before) / KEYS as f64
+    };
+    let figures = all(rivals).map(measure).collect();
+    vec![line("memory per key, 16 B + 16 B, 1M keys", figures, "bytes", Limit::AtMost(56.0))]
+}
+
+/// Counts inserts that took the server over a millisecond while it grows to ten million keys.
+fn stalls(_: &[Kind]) -> Vec<Line> {
+    const KEYS: u64 = 10_000_000;
+    let peer = start(Kind::Aikv, &["--slowlog-log-slower-than", "1000", "--slowlog-max-len", "100000"]);
+    let (mut client, mut fleet) = (Client::connect(peer.port), Fleet::connect(peer.port, 10));
+    fill(&mut fleet, 0, KEYS);
+    let slow: f64 = client.line("SLOWLOG LEN").trim_start_matches(':').trim().parse().unwrap_or(f64::NAN);
+    vec![line("inserts over 1 ms, growing to 10M keys", vec![slow], "count", Limit::AtMost(0.0))]
+}
+
+/// Removes a thousand keys at known times beside a million other volatile ones and looks how late each goes.
+fn expiry_lag(rivals: &[Kind]) -> Vec<Line> {
+    const OTHERS: u64 = 1_000_000;
+    const DUE: u64 = 1000;
+    let measure = |kind| {
+        let peer = start(kind, &[]);
+        let (mut client, mut fleet) = (Client::connect(peer.port), Fleet::connect(peer.port, 10));
+        let mut next = 0;
+        while next < OTHERS {
+            fleet.round(100, 5, &mut |out| {
+                let (key, ttl) = (format!("other{next}"), format!("{}", 1000 + next % 3000));
+                encode(out, &[b"SET", key.as_bytes(), b"v", b"EX", ttl.as_bytes()]);
+                next += 1;
+            });
+        }
+        let begin = Instant::now();
+        for i in 0..DUE {
+            let (key, ttl) = (format!("due{i}"), format!("{}", 1000 + 2 * i));
+            client.ask(&[b"SET", key.as_bytes(), b"v", b"PX", ttl.as_bytes()]);
+        }
+        // The first key was set at `begin`, the last at `set_by`: take the middle as their time.
+        let middle = begin + begin.elapsed() / 2;
+        lag_p99(&mut client, middle, OTHERS, DUE)
+    };
+    let figures = all(rivals).map(measure).collect();
+    vec![line("expiry lag p99, 1000 of 1M volatile keys", figures, "ms", Limit::AtMost(20.0))]
+}
+
+/// Watches DBSIZE fall and returns the 99th percentile of the lag in milliseconds.
+fn lag_p99(client: &mut Client, set_at: Instant, others: u64, due: u64) -> f64 {
+    const PATIENCE: Duration = Duration::from_secs(8);
+    let mut lags: Vec<f64> = Vec::new();
+    while (lags.len() as u64) < due && set_at.elapsed() < PATIENCE {
+        let size: u64 = client.line("DBSIZE").trim_start_matches(':').trim().parse().unwrap_or(0);
+        let gone = (others + due).saturating_sub(size).min(due);
+        while (lags.len() as u64) < gone {
+            let deadline_ms = 1000.0 + 2.0 * lags.len() as f64;
+            lags.push((set_at.elapsed().as_secs_f64() * 1000.0 - deadline_ms).max(0.0));
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    // Keys that did not go in time count with the patience.
+    lags.resize(due as usize, PATIENCE.as_secs_f64() * 1000.0);
+    lags.sort_by(f64::total_cmp);
+    lags[(due as usize * 99) / 100]
+}
+
+/// CPU per request of 50 busy connections, alone and beside ten thousand idle ones.
+fn idle_connections(rivals: &[Kind]) -> Vec<Line> {
+    const IDLE: usize = 10_000;
+    let measure = |kind| {
+        let peer = start(kind, &["--maxclients", "20000"]);
+        let mut busy = Fleet::connect(peer.port, 50);
+        let mut drive = || {
+            let (begin, mut requests) = (Instant::now(), 0);
+            while begin.elapsed() < Duration::from_secs(2) {
+                requests += busy.round(1, 7, &mut |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
+            }
+            requests as f64 / begin.elapsed().as_secs_f64()
+        };
+        drive();
+        let alone = drive();
+        let idle = Fleet::connect(peer.port, IDLE);
+        std::thread::sleep(Duration::from_secs(3));
+        let beside = drive();
+        drop(idle);
+        (1.0 - beside / alone) * 100.0
+    };
+    raise_own_limit();
+    let figures = all(rivals).map(measure).collect();
+    vec![line("throughput lost beside 10k idle clients", figures, "%", Limit::AtMost(10.0))]
+}
+
+/// The client needs a descriptor for each connection.
+fn raise_own_limit() {
+    aikv::sys::process::raise_open_files(30_000);
+}
