@@ -79,18 +79,18 @@ impl Keyspace {
     pub fn average_ttl_ms(&self, db: usize) -> i64 {
         const SAMPLES: usize = 64;
         let d = &self.dbs[db];
-        let (mut sum, mut count) = (0, 0);
+        let (mut sum, mut count) = (0i128, 0);
         if let Some(wheel) = &d.wheel {
             let mut rng = self.rng.clone();
             wheel.sample(&mut || rng.next_u64(), SAMPLES, &mut |hash| {
                 let found = d.table.get_by_hash(hash, |e| e.expiry().is_some());
                 if let Some(expiry) = found.and_then(|e| e.expiry()) {
-                    sum += (expiry - self.now_ms).max(0);
+                    sum += i128::from(expiry.saturating_sub(self.now_ms).max(0));
                     count += 1;
                 }
             });
         }
-        if count == 0 { 0 } else { sum / count }
+        if count == 0 { 0 } else { (sum / count) as i64 }
     }
 
     /// Empties a database, or all. Returns the number of keys removed.
