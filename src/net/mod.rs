@@ -194,7 +194,7 @@ impl Reactor {
         let mut more = false;
         // Input that was not run yet holds back further reading: a client cannot fill the memory by
         // sending faster than it is served. A blocked client is read on, to notice its end.
-        if connection.readable && client.input.ready().is_empty() {
+        if connection.readable && !client.input.has_waiting() {
             client.input.lend(&mut self.scratch);
             match connection.read(&mut client.input, READ_BUDGET) {
                 Flow::Bytes(n) => {
@@ -227,7 +227,7 @@ impl Reactor {
 
     /// Whether reading on makes sense: not while requests wait that cannot run now.
     fn may_read_on(&self, slot: usize) -> bool {
-        self.server.clients.get(slot).is_some_and(|c| c.close.is_none() && c.input.ready().is_empty())
+        self.server.clients.get(slot).is_some_and(|c| c.close.is_none() && !c.input.has_waiting())
     }
 
     /// Lets clients go on whose wait has ended.

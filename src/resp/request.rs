@@ -70,6 +70,8 @@ pub struct Input {
     next: usize,
     big: Vec<Blob>,
     error: Option<ProtocolError>,
+    /// The last batch was full before the input was at its end.
+    stopped: bool,
     /// Bytes of the requests that were parsed and run, for statistics.
     peak: usize,
 }
@@ -94,6 +96,7 @@ impl Input {
             next: 0,
             big: Vec::new(),
             error: None,
+            stopped: false,
             peak: 0,
         }
     }
@@ -244,6 +247,12 @@ impl Input {
         &self.requests[self.next..]
     }
 
+    /// Whether something waits to be run: parsed requests, or bytes behind a full batch. Such input holds
+    /// back further reading.
+    pub fn has_waiting(&self) -> bool {
+        self.next < self.requests.len() || self.stopped
+    }
+
     /// The arguments of a request.
     #[inline]
     pub fn args(&self, request: Request) -> Args<'_> {
@@ -310,6 +319,12 @@ impl Input {
     /// Parses until the batch is full, the input ends or the protocol is violated.
     pub fn parse(&mut self, limits: Limits) {
         self.compact();
+        self.parse_batch(limits);
+        let full = self.requests.len() >= BATCH_REQUESTS_MAX || !self.big.is_empty();
+        self.stopped = full && self.error.is_none() && self.state == State::Start && self.scan < self.filled;
+    }
+
+    fn parse_batch(&mut self, limits: Limits) {
         while self.error.is_none() && self.requests.len() < BATCH_REQUESTS_MAX {
             match self.step(limits) {
                 Ok(true) => {}

@@ -50,7 +50,7 @@ impl Server {
         if open && let Some(error) = input.take_error() {
             self.protocol_error(&mut client, error.0);
         }
-        let more = open && !input.ready().is_empty();
+        let more = open && input.has_waiting();
         client.input = input;
         self.put_back(client);
         if more { Turn::More } else { Turn::Done }
