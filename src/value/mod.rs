@@ -1,6 +1,7 @@
 //! The data types. Each type is a file of its own whose encodings are private to it; nothing here knows a
 //! key, a database or the wire.
 
+pub mod digest;
 pub mod string;
 
 use crate::collections::entry::{NewPayload, Payload};
