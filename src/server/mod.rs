@@ -217,6 +217,7 @@ impl Server {
         server.process.started_ms = server.now.wall_ms;
         server.process.started_mono_ms = server.now.mono_ms();
         server.apply_all();
+        server.memory.startup = crate::sys::alloc::used_memory();
         Ok(server)
     }
 

@@ -8,6 +8,7 @@ pub mod debug;
 mod debug_look;
 pub mod info;
 pub mod latency;
+pub mod memory;
 pub mod shutdown;
 pub mod slowlog;
 pub mod transaction;
@@ -24,6 +25,7 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     admin::COMMANDS,
     debug::COMMANDS,
     info::COMMANDS,
+    memory::COMMANDS,
     slowlog::COMMANDS,
     latency::COMMANDS,
 ];
