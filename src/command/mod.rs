@@ -7,6 +7,7 @@ pub mod error;
 pub mod keys;
 pub mod spec;
 pub mod string;
+pub mod usage;
 
 pub use ctx::{Ctx, Hashed, Propagate};
 pub use error::{CmdError, CmdResult};

@@ -132,13 +132,14 @@ impl Server {
     /// Runs one request, or refuses, queues or postpones it.
     #[inline]
     fn process(&mut self, client: &mut Client, prepared: Prepared, args: Args<'_>) -> Processed {
+        client.last_command = prepared.command;
         let command = match prepared.command {
             Some(command) if self.is_runnable(command, &args) => command,
             _ => return self.refuse_unrunnable(client, prepared.command, args),
         };
         match self.admit(client, command, &args) {
             Ok(()) => {}
-            Err(Reject::Error(error)) => return self.refuse(client, Some(command), &error),
+            Err(Reject::Error(error)) => return self.refuse(client, Some(command), args, &error),
             Err(Reject::Postpone) => return self.postpone(client),
         }
         client.commands += 1;
@@ -147,12 +148,11 @@ impl Server {
             && !command.is(Flags::IMMEDIATE_IN_MULTI)
         {
             if command.is(Flags::NO_MULTI) {
-                return self.refuse(client, Some(command), &NOT_IN_MULTI);
+                return self.refuse(client, Some(command), args, &NOT_IN_MULTI);
             }
             multi.queue.push(Queued { command, args: args.to_owned() });
             client.reply.simple("QUEUED");
         } else {
-            client.last_command = Some(command);
             self.enter_unit();
             self.call_for_client(client, command, args, prepared.hashed);
             self.leave_unit();
@@ -192,7 +192,7 @@ impl Server {
             Some(c) if args.len() > 1 && matches!(c.handler, Handler::Container) => unknown_subcommand(&args),
             Some(c) => wrong_arity(c.spec.name),
         };
-        self.refuse(client, command, &error)
+        self.refuse(client, command, args, &error)
     }
 
     /// Answers a request that does not run; an open transaction will not run either.
@@ -201,8 +201,10 @@ impl Server {
         &mut self,
         client: &mut Client,
         command: Option<&'static Command>,
+        args: Args<'_>,
         error: &CmdError,
     ) -> Processed {
+        let mark = client.reply.mark();
         if let Some(command) = command {
             self.stats.commands.rejected(command.id);
         }
@@ -216,17 +218,18 @@ impl Server {
                 let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
                 text.extend_from_slice(error.as_bytes());
                 self.reply_error(client, &CmdError::text(text));
+                // MULTI was shown; so is the end of the transaction.
+                self.feed_monitors(client, command.expect("it is EXEC"), args);
             }
             multi => {
                 if let Some(multi) = multi {
                     multi.aborted = true;
                 }
-                let mark = client.reply.mark();
                 self.reply_error(client, error);
-                if client.reply_mode != ReplyMode::On {
-                    self.suppress_reply(client, mark);
-                }
             }
+        }
+        if client.reply_mode != ReplyMode::On {
+            self.suppress_reply(client, mark);
         }
         Processed::Ran
     }
@@ -250,7 +253,11 @@ impl Server {
 
     fn protocol_error(&mut self, client: &mut Client, text: String) {
         log::debug!(target: "aikv", "Protocol error from {}: {text}", client.peer.addr);
+        let mark = client.reply.mark();
         self.reply_error(client, &CmdError::text(format!("ERR {text}")));
+        if client.reply_mode != ReplyMode::On {
+            self.suppress_reply(client, mark);
+        }
         client.close = Some(Close::AfterReply);
     }
 }

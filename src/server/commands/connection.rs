@@ -5,7 +5,7 @@ use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Acl, Deprecated, Flags, SPEC, Spec};
 use crate::command::{Outcome, error::wrong_arity};
 use crate::resp::Proto;
-use crate::server::client::{Client, Close, ReplyMode, Role};
+use crate::server::client::{Client, Close, ReplyMode};
 use crate::server::table::Handler;
 use crate::server::{REDIS_VERSION, Server, ServerCtx};
 
@@ -199,7 +199,7 @@ fn hello(ctx: &mut ServerCtx<'_>) -> CmdResult {
     reply.bulk_str("version");
     reply.bulk_str(REDIS_VERSION);
     reply.bulk_str("proto");
-    reply.int(if reply.proto == Proto::Resp3 { 3 } else { 2 });
+    reply.int(reply.proto.number() as i64);
     reply.bulk_str("id");
     reply.int(id);
     reply.bulk_str("mode");
@@ -269,9 +269,8 @@ fn reset(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let (server, client) = (&mut *ctx.server, &mut *ctx.client);
     client.multi = None;
     server.watches.unwatch(client);
-    server.monitors.retain(|slot| *slot != client.slot);
+    server.end_monitoring(client);
     server.update_listeners();
-    client.role = Role::Normal;
     client.db = 0;
     client.name.clear();
     client.no_evict = false;

@@ -1,10 +1,14 @@
 //! The server commands: those that need more than the keyspace. Same shape as the data families: const
 //! rows beside their functions.
 
+pub mod client;
+mod client_list;
+pub mod command;
 pub mod config;
 pub mod connection;
 pub mod info;
 pub mod latency;
+pub mod monitor;
 pub mod shutdown;
 pub mod slowlog;
 pub mod transaction;
@@ -21,6 +25,9 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     info::COMMANDS,
     slowlog::COMMANDS,
     latency::COMMANDS,
+    client::COMMANDS,
+    monitor::COMMANDS,
+    command::COMMANDS,
 ];
 
 /// Writes the lines of a HELP subcommand the way Redis' containers do.
