@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod ctx;
+pub mod docs;
 pub mod error;
 pub mod keys;
 pub mod spec;

@@ -319,8 +319,11 @@ fn group(alternatives: &[Vec<Node>]) -> Result<Arg, String> {
     if args.len() == 1 {
         return Ok(args.remove(0));
     }
-    let names: Vec<&str> = args.iter().map(|arg| arg.name.as_str()).collect();
-    Ok(Arg::new(names.join("-or-"), Kind::OneOf(args)))
+    let name = match &args[..] {
+        [a, b] => format!("{}-or-{}", a.name, b.name),
+        more => format!("{}-or-other", more[0].name),
+    };
+    Ok(Arg::new(name, Kind::OneOf(args)))
 }
 
 fn block(parts: Vec<Arg>) -> Arg {

@@ -166,7 +166,9 @@ impl Server {
     /// Whether a row can run with these arguments at all.
     #[inline]
     fn is_runnable(&self, command: &Command, args: &Args<'_>) -> bool {
-        command.spec.arity_ok(args.len()) && !matches!(command.handler, Handler::Container)
+        command.spec.arity_ok(args.len())
+            && !matches!(command.handler, Handler::Container)
+            && (command.subcommands.is_empty() || args.len() == 1 || command.is(Flags::OPEN_CONTAINER))
     }
 
     /// Answers a request that names no command, no subcommand, or has the wrong number of arguments.
@@ -189,7 +191,7 @@ impl Server {
         }
         let error = match command {
             None => unknown_command(&args),
-            Some(c) if args.len() > 1 && matches!(c.handler, Handler::Container) => unknown_subcommand(&args),
+            Some(c) if args.len() > 1 && !c.subcommands.is_empty() => unknown_subcommand(&args),
             Some(c) => wrong_arity(c.spec.name),
         };
         self.refuse(client, command, args, &error)
@@ -293,7 +295,7 @@ fn unknown_command(args: &Args<'_>) -> CmdError {
 }
 
 /// The error for a subcommand that does not exist.
-pub(super) fn unknown_subcommand(args: &Args<'_>) -> CmdError {
+fn unknown_subcommand(args: &Args<'_>) -> CmdError {
     let mut text = b"ERR unknown subcommand '".to_vec();
     text.extend_from_slice(clip(args.get(1), SHOWN_BYTES_MAX));
     text.extend_from_slice(b"'. Try ");

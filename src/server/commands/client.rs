@@ -27,7 +27,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: Flags::CONTAINER,
             acl: Acl(0),
             since: "2.4.0",
-            summary: "A container for client connection commands.",
+            summary: "Commands about connections.",
             complexity: "Depends on subcommand.",
             ..ROW
         },
@@ -49,7 +49,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             name: "client|getname",
             arity: 2,
             since: "2.6.9",
-            summary: "Returns the name of the connection.",
+            summary: "Tells the connection's name.",
             ..ROW
         },
         Handler::Server(getname),
@@ -70,7 +70,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             arity: 2,
             flags: Flags::LOADING.with(Flags::STALE),
             since: "5.0.0",
-            summary: "Returns helpful text about the different subcommands.",
+            summary: "Explains the subcommands.",
             ..ROW
         },
         Handler::Server(help),
@@ -80,7 +80,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             name: "client|id",
             arity: 2,
             since: "5.0.0",
-            summary: "Returns the unique client ID of the connection.",
+            summary: "Tells the connection's id, which is never used again.",
             ..ROW
         },
         Handler::Server(id),
@@ -90,7 +90,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             name: "client|info",
             arity: 2,
             since: "6.2.0",
-            summary: "Returns information about the connection.",
+            summary: "Tells about the connection what CLIENT LIST tells about all.",
             tips: UNORDERED,
             ..ROW
         },
@@ -124,7 +124,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             arity: -2,
             flags: ADMIN,
             since: "2.4.0",
-            summary: "Lists open connections.",
+            summary: "Tells about each connection, one line for each.",
             complexity: "O(N) where N is the number of client connections",
             usage: "[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]]",
             tips: UNORDERED,

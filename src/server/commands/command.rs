@@ -8,7 +8,6 @@ use crate::command::spec::{ACL_NAMES, Acl, Begin, FLAG_NAMES, Find, Flags, KeySp
 use crate::command::usage::{self, Arg, Kind};
 use crate::resp::Reply;
 use crate::server::ServerCtx;
-use crate::server::input::unknown_subcommand;
 use crate::server::table::{Command, Handler, Table, subcommand};
 use crate::util::glob;
 
@@ -28,8 +27,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
         Spec {
             name: "command",
             arity: -1,
-            flags: Flags::LOADING.with(Flags::STALE).with(Flags::OPEN_CONTAINER),
-            summary: "Returns detailed information about all commands.",
+            summary: "Tells arity, flags, keys and categories of all commands.",
             complexity: "O(N) where N is the total number of commands",
             tips: UNORDERED,
             ..ROW
@@ -37,7 +35,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
         Handler::Server(command),
     ),
     (
-        Spec { name: "command|count", arity: 2, summary: "Returns a count of commands.", ..ROW },
+        Spec { name: "command|count", arity: 2, summary: "Counts the commands.", ..ROW },
         Handler::Server(count),
     ),
     (
@@ -45,7 +43,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             name: "command|docs",
             arity: -2,
             since: "7.0.0",
-            summary: "Returns documentary information about commands.",
+            summary: "Tells what commands are for and which arguments they take.",
             complexity: LOOKUP,
             usage: "[command-name [command-name ...]]",
             tips: UNORDERED,
@@ -57,7 +55,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
         Spec {
             name: "command|getkeys",
             arity: -3,
-            summary: "Extracts the key names from a command with its arguments.",
+            summary: "Finds the keys among the arguments of a command.",
             complexity: "O(N) where N is the number of arguments to the command",
             usage: "command [arg [arg ...]]",
             ..ROW
@@ -69,7 +67,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             name: "command|getkeysandflags",
             arity: -3,
             since: "7.0.0",
-            summary: "Extracts the key names and their access flags from a command with its arguments.",
+            summary: "Finds the keys among the arguments of a command, and what it does with each.",
             complexity: "O(N) where N is the number of arguments to the command",
             usage: "command [arg [arg ...]]",
             ..ROW
@@ -77,20 +75,14 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
         Handler::Server(getkeysandflags),
     ),
     (
-        Spec {
-            name: "command|help",
-            arity: 2,
-            since: "5.0.0",
-            summary: "Returns helpful text about the different subcommands.",
-            ..ROW
-        },
+        Spec { name: "command|help", arity: 2, since: "5.0.0", summary: "Explains the subcommands.", ..ROW },
         Handler::Server(help),
     ),
     (
         Spec {
             name: "command|info",
             arity: -2,
-            summary: "Returns information about one, several or all commands.",
+            summary: "Tells arity, flags, keys and categories of the named commands.",
             complexity: LOOKUP,
             usage: "[command-name [command-name ...]]",
             tips: UNORDERED,
@@ -104,7 +96,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             name: "command|list",
             arity: -2,
             since: "7.0.0",
-            summary: "Returns a list of command names.",
+            summary: "Lists the names of commands.",
             complexity: "O(N) where N is the total number of commands",
             usage: "[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]",
             tips: UNORDERED,
@@ -129,9 +121,6 @@ fn all(ctx: &ServerCtx<'_>) -> Vec<&'static Command> {
 
 /// Without a subcommand: COMMAND INFO of all.
 fn command(ctx: &mut ServerCtx<'_>) -> CmdResult {
-    if ctx.args.len() > 1 {
-        return Err(unknown_subcommand(&ctx.args));
-    }
     let commands = all(ctx);
     ctx.client.reply.array(commands.len());
     commands.into_iter().for_each(|command| write_info(&mut ctx.client.reply, command));

@@ -18,7 +18,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[(
         arity: 1,
         flags: Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE),
         group: "server",
-        summary: "Listens for all requests received by the server in real-time.",
+        summary: "Shows the connection every command that the server runs.",
         complexity: "",
         ..SPEC
     },
