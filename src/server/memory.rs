@@ -80,6 +80,10 @@ impl Server {
             self.end_excess();
             return true;
         }
+        if self.pause.is_some() {
+            // Evictions are writes: they wait for the end of CLIENT PAUSE.
+            return true;
+        }
         let start_ns = self.clock.mono_ns();
         self.memory.exceeded_since_ns.get_or_insert(start_ns);
         let Some((scope, order)) = eviction(self.config.maxmemory_policy) else { return false };

@@ -2,6 +2,9 @@
 //! rows beside their functions.
 
 pub mod admin;
+pub mod client;
+mod client_list;
+pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
@@ -9,6 +12,7 @@ mod debug_look;
 pub mod info;
 pub mod latency;
 pub mod memory;
+pub mod monitor;
 pub mod shutdown;
 pub mod slowlog;
 pub mod transaction;
@@ -28,6 +32,9 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     memory::COMMANDS,
     slowlog::COMMANDS,
     latency::COMMANDS,
+    client::COMMANDS,
+    monitor::COMMANDS,
+    command::COMMANDS,
 ];
 
 /// Writes the lines of a HELP subcommand.
