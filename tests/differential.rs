@@ -121,19 +121,36 @@ const COMMANDS: &[&[Word]] = &[
 
 impl Word {
     fn make(&self, rng: &mut Rng) -> Vec<u8> {
-        let pick = |rng: &mut Rng, list: &[&str]| list[rng.below(list.len() as u64) as usize].as_bytes().to_vec();
+        let pick =
+            |rng: &mut Rng, list: &[&str]| list[rng.below(list.len() as u64) as usize].as_bytes().to_vec();
         match self {
             Fixed(word) => word.as_bytes().to_vec(),
             Key => format!("key:{}", rng.below(12)).into_bytes(),
             Value => value(rng),
             Int => pick(
                 rng,
-                &["0", "1", "-1", "7", "100", "9223372036854775807", "-9223372036854775808", "3.5", "", "abc", " 1"],
+                &[
+                    "0",
+                    "1",
+                    "-1",
+                    "7",
+                    "100",
+                    "9223372036854775807",
+                    "-9223372036854775808",
+                    "3.5",
+                    "",
+                    "abc",
+                    " 1",
+                ],
             ),
-            Float => pick(rng, &["1", "0.1", "-0.3", "3.14159", "1e5", "1e-5", "inf", "nan", "x", "5000000000000"]),
+            Float => {
+                pick(rng, &["1", "0.1", "-0.3", "3.14159", "1e5", "1e-5", "inf", "nan", "x", "5000000000000"])
+            }
             Offset => pick(rng, &["0", "1", "2", "5", "7", "30", "-1", "-2", "-5", "-100", "1000", "x"]),
             Bit => pick(rng, &["0", "1", "2", "x"]),
-            Pattern => pick(rng, &["*", "key:*", "key:?", "key:[1-5]", "k*y:1*", "[^k]*", "nokey", "\\key:1"]),
+            Pattern => {
+                pick(rng, &["*", "key:*", "key:?", "key:[1-5]", "k*y:1*", "[^k]*", "nokey", "\\key:1"])
+            }
             FarSeconds => pick(rng, &["10000", "20000", "100000", "0", "-5", "x", "9223372036854775807"]),
             OneOf(list) => pick(rng, list),
         }
