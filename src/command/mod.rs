@@ -3,9 +3,14 @@
 
 pub mod args;
 pub mod ctx;
+pub mod database;
 pub mod docs;
 pub mod error;
+pub mod expire;
+pub mod generic;
 pub mod keys;
+pub mod object;
+pub mod scan;
 pub mod spec;
 pub mod string;
 pub mod usage;
@@ -38,4 +43,25 @@ pub struct BlockOn {
 }
 
 /// The rows of all data commands, family by family.
-pub const FAMILIES: &[&[(Spec, DataFn)]] = &[string::COMMANDS];
+pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
+    generic::COMMANDS,
+    expire::COMMANDS,
+    scan::COMMANDS,
+    object::COMMANDS,
+    database::COMMANDS,
+    string::COMMANDS,
+];
+
+/// Stands in the row of a container (OBJECT): only its subcommands run.
+pub fn container(_: &mut Ctx<'_>) -> CmdResult {
+    unreachable!("containers are refused before they run")
+}
+
+/// Writes the lines of a HELP subcommand the way Redis' containers do.
+pub fn help(reply: &mut crate::resp::Reply, container: &str, lines: &[&str]) {
+    reply.array(lines.len() + 3);
+    reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    lines.iter().for_each(|line| reply.simple(line));
+    reply.simple("HELP");
+    reply.simple("    Print this help.");
+}

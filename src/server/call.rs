@@ -40,7 +40,8 @@ impl Server {
                 Outcome::Done
             }
         };
-        if self.keyspace.changes.dirty != dirty && self.propagating() {
+        let changed = self.keyspace.changes.dirty != dirty || matches!(propagate, Propagate::Always);
+        if changed && self.propagating() {
             self.unit.propagate(client.db, command, args, propagate);
         }
         outcome

@@ -24,6 +24,9 @@ pub struct Cron {
 impl Server {
     /// Runs the jobs that are due.
     pub fn run_cron(&mut self) {
+        if self.debug.pause_cron {
+            return;
+        }
         let now_ms = self.now.mono_ms();
         self.cron.runs += 1;
         for (i, (period_ms, job)) in JOBS.iter().enumerate() {
@@ -54,11 +57,8 @@ impl Server {
     }
 
     fn keyspace_next_expiry_ms(&self) -> Option<i64> {
-        if self.keyspace.expiry == crate::keyspace::Expiry::Hide {
-            None
-        } else {
-            self.keyspace.next_expiry_ms()
-        }
+        let waits = self.active_expire && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
+        if waits { self.keyspace.next_expiry_ms() } else { None }
     }
 
     /// Removes keys that are due. True if there are more than one turn's worth.

@@ -131,6 +131,8 @@ pub struct Server {
     pub peaks: limits::Peaks,
     /// Whether keys go at their time by themselves (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
+    /// What DEBUG has set.
+    pub debug: commands::debug::Debug,
     /// Gates that are asked.
     armed: u32,
     /// Commands at least this long are looked at by the slow log and the latency monitor.
@@ -201,6 +203,7 @@ impl Server {
             memory: memory::Memory::default(),
             peaks: limits::Peaks::default(),
             active_expire: true,
+            debug: commands::debug::Debug::default(),
             armed: 0,
             slow_ns: u64::MAX,
             wall_offset_ns: 0,
@@ -214,6 +217,7 @@ impl Server {
         server.process.started_ms = server.now.wall_ms;
         server.process.started_mono_ms = server.now.mono_ms();
         server.apply_all();
+        server.memory.startup = crate::sys::alloc::used_memory();
         Ok(server)
     }
 

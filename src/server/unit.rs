@@ -23,12 +23,17 @@ pub struct Unit {
 }
 
 impl Unit {
+    /// Adds a command that nobody ran (DEBUG REPLICATE).
+    pub(super) fn propagate_also(&mut self, db: usize, args: OwnedArgs) {
+        self.ops.push((db, args));
+    }
+
     /// Adds the effect of a command.
     pub(super) fn propagate(&mut self, db: usize, command: &Command, args: Args<'_>, how: Propagate) {
         match how {
             // What a transaction or script did was added by its inner commands.
             Propagate::Verbatim if command.is(Flags::EXEC) || command.is(Flags::SCRIPT_RUNNER) => {}
-            Propagate::Verbatim => self.ops.push((db, args.to_owned())),
+            Propagate::Verbatim | Propagate::Always => self.ops.push((db, args.to_owned())),
             Propagate::As(commands) => self.ops.extend(commands.into_iter().map(|args| (db, args))),
             Propagate::Never => {}
         }

@@ -149,6 +149,15 @@ fn config_resetstat(ctx: &mut ServerCtx<'_>) -> CmdResult {
 }
 
 fn config_rewrite(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    rewrite(ctx, Scope::Changed)
+}
+
+/// CONFIG REWRITE with all options, also those that have their default (DEBUG CONFIG-REWRITE-FORCE-ALL).
+pub(super) fn rewrite_all(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    rewrite(ctx, Scope::Everything)
+}
+
+fn rewrite(ctx: &mut ServerCtx<'_>, scope: Scope) -> CmdResult {
     let path = ctx.server.process.config_file.clone();
     if path.is_empty() {
         return Err(CmdError::new("ERR The server is running without a config file"));
@@ -157,7 +166,7 @@ fn config_rewrite(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let path = std::path::Path::new(&path);
     let old = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     let syntax = Syntax::of(path, old.as_bytes());
-    let new = ctx.server.config.rewrite(&old, syntax, Scope::Changed).map_err(|e| failed(e.to_string()))?;
+    let new = ctx.server.config.rewrite(&old, syntax, scope).map_err(|e| failed(e.to_string()))?;
     crate::sys::file::write_atomically(path, new.as_bytes()).map_err(|e| failed(e.to_string()))?;
     log::info!(target: "aikv", "CONFIG REWRITE executed with success.");
     ctx.client.reply.ok();
