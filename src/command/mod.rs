@@ -4,6 +4,7 @@
 pub mod args;
 pub mod ctx;
 pub mod database;
+pub mod docs;
 pub mod error;
 pub mod expire;
 pub mod generic;
@@ -12,6 +13,7 @@ pub mod object;
 pub mod scan;
 pub mod spec;
 pub mod string;
+pub mod usage;
 
 pub use ctx::{Ctx, Hashed, Propagate};
 pub use error::{CmdError, CmdResult};

@@ -90,15 +90,19 @@ impl Listeners {
     /// Accepts one connection; nothing when none waits.
     pub fn accept(&self, i: usize) -> io::Result<Option<(Stream, Peer)>> {
         let Some(Some(listener)) = self.list.get(i) else { return Ok(None) };
-        let accepted = match listener {
-            Listener::Tcp(tcp, _) => tcp.accept().map(|(stream, addr)| accepted_tcp(stream, addr)),
-            Listener::Unix(unix, path) => unix.accept().map(|(stream, _)| accepted_unix(stream, path)),
-        };
-        match accepted {
-            Ok(pair) => Ok(Some(pair)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
-            Err(error) => Err(error),
+        loop {
+            let accepted = match listener {
+                Listener::Tcp(tcp, _) => tcp.accept().map(|(stream, addr)| accepted_tcp(stream, addr)),
+                Listener::Unix(unix, path) => unix.accept().map(|(stream, _)| accepted_unix(stream, path)),
+            };
+            match accepted {
+                Ok(pair) => return Ok(Some(pair)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                // One that has gone already; others may stand behind it.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -85,6 +85,16 @@ impl Server {
         }
     }
 
+    /// CLIENT PAUSE. A running pause becomes stricter and longer, never laxer or shorter; meanwhile keys do
+    /// not expire, for that would be a write.
+    pub(super) fn begin_pause(&mut self, pause: super::Pause) {
+        let old = self.pause.unwrap_or(pause);
+        let until_ms = pause.until_ms.max(old.until_ms);
+        self.pause = Some(super::Pause { all: pause.all || old.all, until_ms });
+        self.arm(super::gate::gate::PAUSE, true);
+        self.keyspace.expiry = crate::keyspace::Expiry::Hide;
+    }
+
     /// Ends CLIENT PAUSE: postponed input goes on.
     pub(super) fn end_pause(&mut self) {
         self.pause = None;

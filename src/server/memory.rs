@@ -100,7 +100,7 @@ impl Server {
             return true;
         }
         if self.pause.is_some() {
-            // Nothing changes while clients are paused; this is done when they go on.
+            // Evictions are writes: they wait for the end of CLIENT PAUSE.
             self.memory.evicting = false;
             return true;
         }

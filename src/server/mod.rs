@@ -115,7 +115,7 @@ pub struct Server {
     pub resumed: Vec<usize>,
     /// Things for `net` to do.
     pub net_ops: Vec<NetOp>,
-    /// Slots of clients that are shown all commands.
+    /// Slots of clients that are shown all commands (see `commands/monitor.rs`).
     pub monitors: Vec<usize>,
     /// CLIENT PAUSE.
     pub pause: Option<Pause>,
@@ -217,6 +217,7 @@ impl Server {
         server.process.started_ms = server.now.wall_ms;
         server.process.started_mono_ms = server.now.mono_ms();
         server.apply_all();
+        server.memory.startup = crate::sys::alloc::used_memory();
         Ok(server)
     }
 
@@ -296,7 +297,7 @@ impl Server {
     fn forget(&mut self, client: &mut Client) {
         self.release(client);
         self.watches.unwatch(client);
-        self.monitors.retain(|slot| *slot != client.slot);
+        self.end_monitoring(client);
         self.postponed.retain(|slot| *slot != client.slot);
         self.resumed.retain(|slot| *slot != client.slot);
         self.pending_writes.retain(|slot| *slot != client.slot);
@@ -313,8 +314,11 @@ impl Server {
         }
     }
 
-    /// Adds bytes to the output of a client that is not running.
+    /// Adds bytes to the output of a client that is not running, unless it is about to be closed.
     pub fn send_to(&mut self, slot: usize, bytes: &[u8]) {
+        if self.clients.get(slot).is_none_or(|c| c.close.is_some()) {
+            return;
+        }
         let Some(mut client) = self.clients.take(slot) else { return };
         client.reply.raw(bytes);
         self.queue_write(&mut client);
@@ -322,14 +326,18 @@ impl Server {
         self.clients.put(client);
     }
 
-    /// Closes a client that is not running.
+    /// Closes a client that is not running. From now on it takes part in nothing: a key it waited for goes
+    /// to the next client, and no command is shown to it.
     pub fn close_client(&mut self, slot: usize, how: Close) {
-        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Some(mut client) = self.clients.take(slot) else { return };
         client.close = Some(how);
         if how == Close::Now || client.reply.is_empty() {
             client.close = Some(Close::Now);
+            self.release(&mut client);
+            self.end_monitoring(&mut client);
             self.pending_closes.push(slot);
         }
+        self.clients.put(client);
     }
 
     /// Checks what must always hold between parts.
@@ -340,14 +348,31 @@ impl Server {
     }
 }
 
-/// The arguments as they may be shown: secrets are cut.
+/// The arguments as they may be shown: secrets are cut. Of a command whose usage has words like `AUTH`
+/// (HELLO, MIGRATE) only what follows such a word is a secret, of others all arguments are.
 pub(crate) fn redact(command: &Command, args: Args<'_>) -> Vec<Vec<u8>> {
-    let secret = command.is(Flags::SENSITIVE);
-    let show = |(i, arg): (usize, &[u8])| {
-        let keep = !secret || i <= usize::from(command.spec.container().is_some());
-        if keep { arg.to_vec() } else { b"(redacted)".to_vec() }
+    let mut shown: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
+    if !command.is(Flags::SENSITIVE) {
+        return shown;
+    }
+    let usage = command.spec.usage;
+    let secrets_behind = |arg: &[u8]| {
+        let word = ["AUTH2", "AUTH"].into_iter().find(|word| arg.eq_ignore_ascii_case(word.as_bytes()))?;
+        let (_, behind) = usage.split_once(&format!("{word} "))?;
+        // The words up to the end of the bracket or alternative.
+        Some(behind.split([']', '|']).next()?.split_whitespace().count())
     };
-    args.iter().enumerate().map(show).collect()
+    let first = 1 + usize::from(command.spec.container().is_some());
+    let mut hide = if usage.contains("AUTH ") { 0 } else { usize::MAX };
+    for arg in shown.iter_mut().skip(first) {
+        if hide > 0 {
+            *arg = b"(redacted)".to_vec();
+            hide -= 1;
+        } else {
+            hide = secrets_behind(arg).unwrap_or(0);
+        }
+    }
+    shown
 }
 
 /// Sent to a remote client when neither a password nor an open mode was configured.

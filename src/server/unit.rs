@@ -16,6 +16,8 @@ pub struct Unit {
     pub depth: u32,
     /// Nanoseconds spent in commands.
     pub command_ns: u64,
+    /// Whether a command of a transaction or script runs: it must answer at once, with one reply.
+    pub no_waiting: bool,
     /// Effects to be propagated, in order, with their databases.
     ops: Vec<(usize, OwnedArgs)>,
 }

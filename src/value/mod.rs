@@ -73,6 +73,16 @@ pub fn encoding(entry: &Entry) -> &'static str {
     }
 }
 
+/// Bytes of memory that key and value take together.
+pub fn memory_bytes(entry: &Entry) -> usize {
+    let apart = match entry.payload() {
+        Payload::Inline(_) | Payload::Int(_) => 0,
+        Payload::Blob(blob) => blob.allocated_bytes(),
+        Payload::Object(never) => match *never {},
+    };
+    entry.allocated_bytes() + apart
+}
+
 /// Allocations that freeing the value takes: decides whether the background thread does it.
 pub fn free_effort(_entry: &Entry) -> usize {
     1

@@ -18,7 +18,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: Flags::CONTAINER,
             group: "server",
             since: "2.0.0",
-            summary: "A container for server configuration commands.",
+            summary: "Commands about options.",
             complexity: "Depends on subcommand.",
             ..SPEC
         },
@@ -31,7 +31,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.0.0",
-            summary: "Returns the effective values of configuration parameters.",
+            summary: "Tells the values of the options that match the patterns.",
             complexity: "O(N) when N is the number of configuration parameters provided",
             usage: "parameter [parameter ...]",
             history: &[("7.0.0", "Added the ability to pass multiple pattern parameters in one call")],
@@ -46,7 +46,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.0.0",
-            summary: "Sets configuration parameters in-flight.",
+            summary: "Changes options of the running server, all or none.",
             complexity: "O(N) when N is the number of configuration parameters provided",
             usage: "parameter value [parameter value ...]",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
@@ -62,7 +62,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.0.0",
-            summary: "Resets the server's statistics.",
+            summary: "Sets the server's counters back to zero.",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             ..SPEC
         },
@@ -75,7 +75,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.8.0",
-            summary: "Persists the effective configuration to file.",
+            summary: "Writes the changed options to the configuration file.",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             ..SPEC
         },
@@ -89,7 +89,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             acl: Acl(0),
             group: "server",
             since: "5.0.0",
-            summary: "Returns helpful text about the different subcommands.",
+            summary: "Explains the subcommands.",
             ..SPEC
         },
         Handler::Server(config_help),

@@ -18,7 +18,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[(
         flags: Flags::LOADING.with(Flags::STALE),
         acl: Acl::DANGEROUS,
         group: "server",
-        summary: "Returns information and statistics about the server.",
+        summary: "Tells about the server: what it is, has and did.",
         usage: "[section [section ...]]",
         tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
         history: &[("7.0.0", "Added support for taking multiple section arguments.")],

@@ -2,12 +2,17 @@
 //! rows beside their functions.
 
 pub mod admin;
+pub mod client;
+mod client_list;
+pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
 mod debug_look;
 pub mod info;
 pub mod latency;
+pub mod memory;
+pub mod monitor;
 pub mod shutdown;
 pub mod slowlog;
 pub mod transaction;
@@ -24,8 +29,12 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     admin::COMMANDS,
     debug::COMMANDS,
     info::COMMANDS,
+    memory::COMMANDS,
     slowlog::COMMANDS,
     latency::COMMANDS,
+    client::COMMANDS,
+    monitor::COMMANDS,
+    command::COMMANDS,
 ];
 
 /// Writes the lines of a HELP subcommand.
