@@ -37,10 +37,14 @@ impl Server {
         }
     }
 
-    /// What has to be done before the loop waits: due keys, ended waits and pauses.
+    /// What has to be done before the loop waits: due keys, ended waits and pauses, making room. True if
+    /// there is more of it than belongs in one turn.
     pub fn before_sleep(&mut self) -> bool {
         self.time_out_blocked();
         self.end_pause_if_due();
+        if self.memory.evicting {
+            self.make_room();
+        }
         self.expire_keys()
     }
 

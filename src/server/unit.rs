@@ -46,6 +46,15 @@ pub trait Sink: Send {
     fn append(&mut self, bytes: &[u8]);
 }
 
+/// How the effects of a unit belong together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// All or none of them: more than one is wrapped in MULTI and EXEC.
+    Whole,
+    /// Each by itself: removals of keys whose time was over, or that had to make room.
+    Apart,
+}
+
 /// The database effects were last written for, and who takes them.
 #[derive(Default)]
 pub struct Propagation {
@@ -56,11 +65,10 @@ pub struct Propagation {
 }
 
 impl Propagation {
-    /// Encodes the effects of a unit once and gives them to every sink. More than one effect is wrapped in
-    /// MULTI and EXEC, so that it is taken whole or not at all.
-    fn write(&mut self, ops: &[(usize, OwnedArgs)]) {
+    /// Encodes the effects of a unit once and gives them to every sink.
+    fn write(&mut self, ops: &[(usize, OwnedArgs)], taken: Taken) {
         self.buffer.clear();
-        let wrap = ops.len() > 1;
+        let wrap = ops.len() > 1 && taken == Taken::Whole;
         for (i, (db, args)) in ops.iter().enumerate() {
             if self.selected != Some(*db) {
                 let digits = db.to_string();
@@ -126,10 +134,11 @@ impl Server {
 
     /// Reads the change log once for all who listen.
     fn end_of_unit(&mut self) {
+        let taken = if self.unit.ops.is_empty() { Taken::Apart } else { Taken::Whole };
         let mut ops = self.keyspace.changes.take_implicit();
         ops.append(&mut self.unit.ops);
         if !ops.is_empty() {
-            self.propagation.write(&ops);
+            self.propagation.write(&ops, taken);
         }
         for change in self.keyspace.changes.take() {
             self.note_ready(&change);

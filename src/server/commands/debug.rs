@@ -173,9 +173,9 @@ fn check_allowed(ctx: &ServerCtx<'_>) -> Result<(), CmdError> {
 
 /// enable-debug-command forbids it.
 const NOT_ALLOWED: CmdError = CmdError::new(
-    "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from \
-     a local connection, otherwise you need to set this option in the configuration file, and then restart the \
-     server.",
+    "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it \
+     from a local connection, otherwise you need to set this option in the configuration file, and then \
+     restart the server.",
 );
 
 /// The error for a subcommand that does not exist in this form.
