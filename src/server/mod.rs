@@ -27,6 +27,7 @@ use crate::sys::clock::Clock;
 use blocking::Blocking;
 use client::{Client, Clients, Close, Peer};
 use multi::Watches;
+use std::net::SocketAddr;
 use table::{Command, Table};
 use unit::{Propagation, Unit};
 
@@ -125,6 +126,8 @@ pub struct Server {
     pub disk_error: Option<String>,
     /// Where the process stands.
     pub process: Process,
+    /// Says whether the configured addresses can be listened on, given those that are listened on now.
+    pub listen_check: ListenCheck,
     /// Memory figures.
     pub memory: memory::Memory,
     /// Peak sizes that CLIENT and INFO show.
@@ -162,7 +165,14 @@ pub struct Process {
     pub started_mono_ms: u64,
     /// Descriptions of the listeners for INFO.
     pub listeners: Vec<String>,
+    /// TCP addresses that are listened on.
+    pub addresses: Vec<SocketAddr>,
+    /// The option `bind` as it is in effect.
+    pub bind: Vec<String>,
 }
+
+/// Tries whether addresses can be listened on; `net` gives it to the server.
+pub type ListenCheck = fn(&Config, &[SocketAddr]) -> std::io::Result<()>;
 
 /// Why a connection is refused: the bytes to send before it is closed.
 pub type Refused = &'static [u8];
@@ -200,6 +210,7 @@ impl Server {
             postponed: Vec::new(),
             disk_error: None,
             process: Process::default(),
+            listen_check: |_, _| Ok(()),
             memory: memory::Memory::default(),
             peaks: limits::Peaks::default(),
             active_expire: true,

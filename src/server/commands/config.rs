@@ -203,10 +203,8 @@ impl Server {
     /// Puts a changed option into effect. The error says why that is not possible.
     fn apply(&mut self, apply: Apply) -> Result<(), String> {
         match apply {
-            Apply::Bind | Apply::Port => {
-                self.net_ops.push(NetOp::Rebind);
-                Ok(())
-            }
+            Apply::Bind => self.apply_listeners("Failed to bind to specified addresses."),
+            Apply::Port => self.apply_listeners("Unable to listen on this port. Check server logs."),
             Apply::Slowlog => {
                 self.stats.slowlog.trim(self.config.slowlog_max_len);
                 self.apply_all();
@@ -226,6 +224,16 @@ impl Server {
                 Ok(())
             }
         }
+    }
+
+    /// Lets `net` listen on other addresses, if that can be.
+    fn apply_listeners(&mut self, failure: &str) -> Result<(), String> {
+        if let Err(error) = (self.listen_check)(&self.config, &self.process.addresses) {
+            log::warn!(target: "aikv", "Could not listen: {error}");
+            return Err(failure.to_owned());
+        }
+        self.net_ops.push(NetOp::Rebind);
+        Ok(())
     }
 
     /// As many descriptors as clients may come, and some for the server itself.
