@@ -211,7 +211,7 @@ fn what_is_missing_becomes_less() {
     if missing != listed {
         assert!(
             std::env::var_os("AIKV_UPDATE_DOCS").is_some(),
-            "tests/facts/not-yet.txt names commands that are there: run AIKV_UPDATE_DOCS=1 cargo test conformance"
+            "tests/facts/not-yet.txt names commands that are there: run make docs"
         );
         let text: String = missing.iter().map(|name| format!("{name}\n")).collect();
         std::fs::write(path, text).expect("the list can be written");

@@ -108,10 +108,10 @@ const TYPES: &[(&str, &str)] = &[
     ("unix-time", "unix-time-milliseconds unix-time-seconds"),
     (
         "integer",
-        "bit bits client-id cluster-bus-port config-epoch count current-epoch cursor db decrement destination-db \
-         end end-slot entries-added entries-read frequency increment index index1 index2 len limit maxage \
-         milliseconds min-match-len ms num-matches numfields numkeys numlocal numreplicas offset port protover \
-         quorum rank seconds slot start start-slot stop timeout ttl version weight",
+        "bit bits client-id cluster-bus-port config-epoch count current-epoch cursor db decrement \
+         destination-db end end-slot entries-added entries-read frequency increment index index1 index2 len limit maxage \
+         milliseconds min-match-len ms num-matches numfields numkeys numlocal numreplicas offset port \
+         protover quorum rank seconds slot start start-slot stop timeout ttl version weight",
     ),
 ];
 

@@ -159,9 +159,13 @@ impl Listeners {
     }
 }
 
-/// Tries to bind the configured TCP addresses and lets them go again.
-pub fn probe(config: &Config) -> io::Result<()> {
-    for (address, optional) in addresses(config) {
+/// Tries to bind the configured TCP addresses and lets them go again. On our own port only the addresses can
+/// be tried, on any free port: the port itself is given up and taken again when the listeners change.
+pub fn probe(config: &Config, own_port: u16) -> io::Result<()> {
+    for (mut address, optional) in addresses(config) {
+        if address.port() == own_port {
+            address.set_port(0);
+        }
         match open_tcp(address, config.tcp_backlog) {
             Err(error) if !(optional && is_missing_address(&error)) => {
                 return Err(named(&address.to_string(), &error));

@@ -8,7 +8,6 @@
 mod connection;
 mod listener;
 
-use crate::config::Config;
 use crate::server::client::Close;
 use crate::server::input::Turn;
 use crate::server::{NetOp, Server};
@@ -75,6 +74,8 @@ impl Reactor {
             exit: None,
         };
         reactor.describe_listeners();
+        reactor.server.probe_listen = Some(listener::probe);
+        reactor.server.set_process_title();
         Ok(reactor)
     }
 
@@ -402,8 +403,3 @@ impl Reactor {
 const ACCEPTS_MIN: u32 = 10;
 /// Milliseconds after which a failed accept is tried again.
 const ACCEPT_RETRY_MS: u64 = 100;
-
-/// Whether an address can be bound (CONFIG SET bind and port answer at once).
-pub fn can_bind(config: &Config) -> io::Result<()> {
-    listener::probe(config)
-}

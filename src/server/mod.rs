@@ -13,6 +13,7 @@ pub mod limits;
 pub mod memory;
 pub mod multi;
 pub mod table;
+pub mod title;
 pub mod unit;
 
 use crate::command::Propagate;
@@ -123,6 +124,8 @@ pub struct Server {
     pub postponed: Vec<usize>,
     /// Why writes are refused, if they are.
     pub disk_error: Option<String>,
+    /// Whether the configured addresses can be listened on while the given port is ours (`net` knows).
+    pub probe_listen: Option<ProbeListen>,
     /// Where the process stands.
     pub process: Process,
     /// Memory figures.
@@ -164,6 +167,9 @@ pub struct Process {
     pub listeners: Vec<String>,
 }
 
+/// Tries to listen on the configured addresses; the port is the one that is listened on already.
+pub type ProbeListen = fn(&Config, u16) -> std::io::Result<()>;
+
 /// Why a connection is refused: the bytes to send before it is closed.
 pub type Refused = &'static [u8];
 
@@ -199,6 +205,7 @@ impl Server {
             pause: None,
             postponed: Vec::new(),
             disk_error: None,
+            probe_listen: None,
             process: Process::default(),
             memory: memory::Memory::default(),
             peaks: limits::Peaks::default(),

@@ -157,7 +157,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             name: "client|no-touch",
             arity: 3,
             since: "7.2.0",
-            summary: "Says whether the connection's commands leave the age and frequency of keys as they are.",
+            summary: "Says whether the connection's commands leave age and frequency of keys alone.",
             usage: "<ON | OFF>",
             ..ROW
         },
@@ -250,7 +250,8 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
 
 /// CLIENT CACHING without CLIENT TRACKING.
 const NOT_TRACKING: CmdError = CmdError::new(
-    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
+    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode \
+     enabled",
 );
 
 fn caching(_: &mut ServerCtx<'_>) -> CmdResult {

@@ -8,7 +8,7 @@ use crate::server::client::{Client, Close, Role};
 use crate::util::num::push_u64;
 
 /// Output up to this size counts as the client's fixed buffer (`obl`), what is beyond as its list of reply
-/// blocks (`oll`, `omem`): AiKv has one growing buffer, but tools look at `omem` for clients that do not read.
+/// blocks (`oll`, `omem`): AiKv has one growing buffer, but tools look at `omem` for who does not read.
 const FIXED_BUFFER_BYTES: usize = 16 * 1024;
 
 /// What a client is to CLIENT LIST TYPE and CLIENT KILL TYPE.
@@ -183,8 +183,8 @@ mod tests {
         let mut line = Vec::new();
         push_line(&mut line, &client, None, 4_500);
         let line = String::from_utf8(line).unwrap();
-        let start = "id=3 addr=1.2.3.4:5 laddr=6.7.8.9:10 fd=8 name=worker age=3 idle=3 flags=N db=0 sub=0 psub=0 \
-                     ssub=0 multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=16394 rbp=0 \
+        let start = "id=3 addr=1.2.3.4:5 laddr=6.7.8.9:10 fd=8 name=worker age=3 idle=3 flags=N db=0 sub=0 \
+                     psub=0 ssub=0 multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=16394 rbp=0 \
                      obl=16384 oll=1 omem=10 tot-mem=";
         assert!(line.starts_with(start), "{line}");
         assert!(

@@ -203,8 +203,10 @@ impl Server {
     /// Puts a changed option into effect. The error says why that is not possible.
     fn apply(&mut self, apply: Apply) -> Result<(), String> {
         match apply {
-            Apply::Bind | Apply::Port => {
-                self.net_ops.push(NetOp::Rebind);
+            Apply::Bind => self.apply_listen("Failed to bind to specified addresses."),
+            Apply::Port => self.apply_listen("Unable to listen on this port. Check server logs."),
+            Apply::ProcTitle => {
+                self.set_process_title();
                 Ok(())
             }
             Apply::Slowlog => {
@@ -226,6 +228,19 @@ impl Server {
                 Ok(())
             }
         }
+    }
+
+    /// Has the listeners changed, if the new addresses can be listened on.
+    fn apply_listen(&mut self, refusal: &str) -> Result<(), String> {
+        if let Some(probe) = self.probe_listen
+            && let Err(error) = probe(&self.config, self.process.port)
+        {
+            log::warn!(target: "aikv", "Could not listen: {error}");
+            return Err(refusal.to_string());
+        }
+        self.net_ops.push(NetOp::Rebind);
+        self.set_process_title();
+        Ok(())
     }
 
     /// As many descriptors as clients may come, and some for the server itself.
