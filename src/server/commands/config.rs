@@ -129,6 +129,8 @@ fn config_set(ctx: &mut ServerCtx<'_>) -> CmdResult {
             return Err(set_error(&SetError::not_applied(*step, &reason)));
         }
     }
+    // Also what follows from options without a step of their own (lazy frees, use counters).
+    ctx.server.apply_all();
     ctx.client.reply.ok();
     Ok(Outcome::Done)
 }
