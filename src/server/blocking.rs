@@ -161,7 +161,7 @@ impl Server {
     pub(super) fn unblock(&mut self, client: &mut Client, error: Option<&CmdError>) {
         let Some(waiting) = self.release(client) else { return };
         let id = waiting.command.id;
-        self.stats.counters.commands += 1;
+        self.unit.commands += 1;
         self.stats.commands.ran(id, 0, self.config.latency_tracking);
         match error {
             Some(error) => {

@@ -51,7 +51,7 @@ impl Server {
     #[inline]
     fn count_call(&mut self, client: &Client, command: &Command, args: Args<'_>, ns: u64) {
         self.stats.commands.ran(command.id, ns, self.config.latency_tracking);
-        self.stats.counters.commands += 1;
+        self.unit.commands += 1;
         if ns >= self.slow_ns {
             self.note_slow(client, command, args, ns);
         }
@@ -143,7 +143,8 @@ impl Server {
             self.stats.latency.add(event, self.now.wall_ms / 1000, ms);
         }
         let slower_than = self.config.slowlog_log_slower_than;
-        if slower_than < 0 || us < slower_than as u64 || command.is(Flags::SKIP_SLOWLOG) {
+        let off = slower_than < 0 || self.config.slowlog_max_len == 0;
+        if off || us < slower_than as u64 || command.is(Flags::SKIP_SLOWLOG) {
             return;
         }
         let shown = super::redact(command, args);

@@ -14,8 +14,10 @@ use crate::resp::{Args, OwnedArgs};
 pub struct Unit {
     /// Nesting of calls.
     pub depth: u32,
-    /// Nanoseconds spent in commands.
+    /// Nanoseconds spent in commands in this turn.
     pub command_ns: u64,
+    /// Commands run in this turn.
+    pub commands: u64,
     /// Whether a command of a transaction or script runs: it must answer at once, with one reply.
     pub no_waiting: bool,
     /// Effects to be propagated, in order, with their databases.
