@@ -276,7 +276,8 @@ fn replies_are_those_of_redis() {
         history.push(show(&words));
         let theirs = normal(&words, redis.ask(&words));
         let ours = normal(&words, aikv.ask(&words));
-        let excused = || EXCUSED.iter().any(|(command, _, excuses)| *command == name && excuses(&theirs, &ours));
+        let excused =
+            || EXCUSED.iter().any(|(command, _, excuses)| *command == name && excuses(&theirs, &ours));
         if ours != theirs && !excused() {
             let recent = &history[history.len().saturating_sub(30)..];
             panic!(
