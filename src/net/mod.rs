@@ -8,6 +8,7 @@
 mod connection;
 mod listener;
 
+use crate::config::Config;
 use crate::server::client::Close;
 use crate::server::input::Turn;
 use crate::server::{NetOp, Server};
@@ -74,7 +75,7 @@ impl Reactor {
             exit: None,
         };
         reactor.describe_listeners();
-        reactor.server.probe_listen = Some(listener::probe);
+        reactor.server.listen_check = listener::probe;
         reactor.server.set_process_title();
         Ok(reactor)
     }
@@ -126,9 +127,10 @@ impl Reactor {
         self.server.run_cron();
         self.server.before_sleep();
         self.resume_clients();
+        // Before the replies: who is told that a port was changed finds it changed.
+        self.do_net_ops();
         self.send_replies();
         self.close_clients();
-        self.do_net_ops();
         self.server.end_turn(begin_ns);
     }
 
@@ -380,22 +382,34 @@ impl Reactor {
         }
     }
 
-    /// Listens on the addresses that are configured now. If that fails the old ones stay and the option is
-    /// put back.
+    /// Listens on the addresses that are configured now (CONFIG SET has tried them). If that fails all the
+    /// same, the old ones and their options are taken again.
     fn rebind(&mut self) {
-        let mut fresh = Listeners::default();
-        match fresh.rebind(&mut self.listeners, &self.server.config, self.poll.registry()) {
-            Ok(()) => {
-                self.listeners = fresh;
-                self.describe_listeners();
+        let result = self.listen(self.server.config.clone());
+        if let Err(error) = result {
+            log::error!(target: "aikv", "Changing listeners: {error}");
+            let config = &mut self.server.config;
+            (config.port, config.bind) = (self.server.process.port, self.server.process.bind.clone());
+            if let Err(error) = self.listen(self.server.config.clone()) {
+                log::error!(target: "aikv", "Listening again: {error}");
             }
-            Err(error) => log::error!(target: "aikv", "Changing listeners: {error}"),
         }
+        self.describe_listeners();
+    }
+
+    fn listen(&mut self, config: Config) -> io::Result<()> {
+        let mut fresh = Listeners::default();
+        let result = fresh.rebind(&mut self.listeners, &config, self.poll.registry());
+        self.listeners = fresh;
+        result
     }
 
     fn describe_listeners(&mut self) {
-        self.server.process.listeners = self.listeners.descriptions();
-        self.server.process.port = self.server.config.port;
+        let process = &mut self.server.process;
+        process.listeners = self.listeners.descriptions();
+        process.addresses = self.listeners.tcp_addresses();
+        process.port = self.server.config.port;
+        process.bind = self.server.config.bind.clone();
     }
 }
 

@@ -225,12 +225,12 @@ impl Input {
         self.buf.capacity()
             + self.args.capacity() * size_of::<Arg>()
             + self.requests.capacity() * size_of::<Request>()
-            + self.big.iter().map(Blob::len).sum::<usize>()
+            + self.big.iter().map(Blob::capacity).sum::<usize>()
     }
 
-    /// Capacity of the plain buffer (CLIENT LIST's qbuf + qbuf-free).
+    /// Capacity of the buffers (CLIENT LIST's qbuf + qbuf-free).
     pub fn buffer_capacity(&self) -> usize {
-        self.buf.capacity()
+        self.buf.capacity() + self.big.iter().map(Blob::capacity).sum::<usize>()
     }
 
     /// Longest the buffer has been since the last call.
@@ -244,6 +244,7 @@ impl Input {
         self.cut_front();
         self.buf.truncate(self.filled);
         self.buf.shrink_to_fit();
+        self.big.iter_mut().for_each(Blob::shrink_to_fit);
         if self.requests.is_empty() {
             self.requests = Vec::new();
             self.args.shrink_to_fit();

@@ -28,6 +28,7 @@ use crate::sys::clock::Clock;
 use blocking::Blocking;
 use client::{Client, Clients, Close, Peer};
 use multi::Watches;
+use std::net::SocketAddr;
 use table::{Command, Table};
 use unit::{Propagation, Unit};
 
@@ -124,10 +125,10 @@ pub struct Server {
     pub postponed: Vec<usize>,
     /// Why writes are refused, if they are.
     pub disk_error: Option<String>,
-    /// Whether the configured addresses can be listened on while the given port is ours (`net` knows).
-    pub probe_listen: Option<ProbeListen>,
     /// Where the process stands.
     pub process: Process,
+    /// Says whether the configured addresses can be listened on, given those that are listened on now.
+    pub listen_check: ListenCheck,
     /// Memory figures.
     pub memory: memory::Memory,
     /// Peak sizes that CLIENT and INFO show.
@@ -165,10 +166,14 @@ pub struct Process {
     pub started_mono_ms: u64,
     /// Descriptions of the listeners for INFO.
     pub listeners: Vec<String>,
+    /// TCP addresses that are listened on.
+    pub addresses: Vec<SocketAddr>,
+    /// The option `bind` as it is in effect.
+    pub bind: Vec<String>,
 }
 
-/// Tries to listen on the configured addresses; the port is the one that is listened on already.
-pub type ProbeListen = fn(&Config, u16) -> std::io::Result<()>;
+/// Tries whether addresses can be listened on; `net` gives it to the server.
+pub type ListenCheck = fn(&Config, &[SocketAddr]) -> std::io::Result<()>;
 
 /// Why a connection is refused: the bytes to send before it is closed.
 pub type Refused = &'static [u8];
@@ -205,8 +210,8 @@ impl Server {
             pause: None,
             postponed: Vec::new(),
             disk_error: None,
-            probe_listen: None,
             process: Process::default(),
+            listen_check: |_, _| Ok(()),
             memory: memory::Memory::default(),
             peaks: limits::Peaks::default(),
             active_expire: true,

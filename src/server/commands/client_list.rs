@@ -184,8 +184,8 @@ mod tests {
         push_line(&mut line, &client, None, 4_500);
         let line = String::from_utf8(line).unwrap();
         let start = "id=3 addr=1.2.3.4:5 laddr=6.7.8.9:10 fd=8 name=worker age=3 idle=3 flags=N db=0 sub=0 \
-                     psub=0 ssub=0 multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=16394 rbp=0 \
-                     obl=16384 oll=1 omem=10 tot-mem=";
+                     psub=0 ssub=0 multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 \
+                     rbs=16394 rbp=0 obl=16384 oll=1 omem=10 tot-mem=";
         assert!(line.starts_with(start), "{line}");
         assert!(
             line.ends_with(" events=rw cmd=NULL user=default redir=-1 resp=2 lib-name= lib-ver=\n"),

@@ -129,6 +129,8 @@ fn config_set(ctx: &mut ServerCtx<'_>) -> CmdResult {
             return Err(set_error(&SetError::not_applied(*step, &reason)));
         }
     }
+    // Also what follows from options without a step of their own (lazy frees, use counters).
+    ctx.server.apply_all();
     ctx.client.reply.ok();
     Ok(Outcome::Done)
 }
@@ -203,8 +205,8 @@ impl Server {
     /// Puts a changed option into effect. The error says why that is not possible.
     fn apply(&mut self, apply: Apply) -> Result<(), String> {
         match apply {
-            Apply::Bind => self.apply_listen("Failed to bind to specified addresses."),
-            Apply::Port => self.apply_listen("Unable to listen on this port. Check server logs."),
+            Apply::Bind => self.apply_listeners("Failed to bind to specified addresses."),
+            Apply::Port => self.apply_listeners("Unable to listen on this port. Check server logs."),
             Apply::ProcTitle => {
                 self.set_process_title();
                 Ok(())
@@ -230,16 +232,13 @@ impl Server {
         }
     }
 
-    /// Has the listeners changed, if the new addresses can be listened on.
-    fn apply_listen(&mut self, refusal: &str) -> Result<(), String> {
-        if let Some(probe) = self.probe_listen
-            && let Err(error) = probe(&self.config, self.process.port)
-        {
+    /// Lets `net` listen on other addresses, if that can be.
+    fn apply_listeners(&mut self, failure: &str) -> Result<(), String> {
+        if let Err(error) = (self.listen_check)(&self.config, &self.process.addresses) {
             log::warn!(target: "aikv", "Could not listen: {error}");
-            return Err(refusal.to_string());
+            return Err(failure.to_owned());
         }
         self.net_ops.push(NetOp::Rebind);
-        self.set_process_title();
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use super::debug_look as look;
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Flags, SPEC, Spec};
 use crate::command::{Outcome, args};
-use crate::config::YesNoLocal;
+use crate::config::Caller;
 use crate::server::ServerCtx;
 use crate::server::table::Handler;
 use crate::util::{memsize, num};
@@ -163,12 +163,8 @@ fn debug(ctx: &mut ServerCtx<'_>) -> CmdResult {
 /// Refuses those whom enable-debug-command does not let in.
 fn check_allowed(ctx: &ServerCtx<'_>) -> Result<(), CmdError> {
     let peer = &ctx.client.peer;
-    let allowed = match ctx.server.config.enable_debug_command {
-        YesNoLocal::Yes => true,
-        YesNoLocal::Local => peer.is_local || peer.is_unix,
-        YesNoLocal::No => false,
-    };
-    if allowed { Ok(()) } else { Err(NOT_ALLOWED) }
+    let caller = Caller { local: peer.is_local || peer.is_unix, loading: false };
+    if ctx.server.config.enable_debug_command.allows(caller) { Ok(()) } else { Err(NOT_ALLOWED) }
 }
 
 /// enable-debug-command forbids it.
