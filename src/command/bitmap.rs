@@ -95,7 +95,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
             since: "2.6.0",
             summary: "Performs bitwise operations on multiple strings, and stores the result.",
             complexity: "O(N)",
-            usage: "AND | OR | XOR | NOT destkey key [key ...]",
+            usage: "<AND | OR | XOR | NOT> destkey key [key ...]",
             ..BITMAP
         },
         bitop,
