@@ -3,6 +3,7 @@
 use super::error::{CmdError, CmdResult};
 use super::spec::{Acl, Flags, SPEC, Spec, access, key};
 use super::{Ctx, DataFn, Outcome};
+use crate::collections::entry::Payload;
 use crate::keyspace::access::Policy;
 use crate::value::{Entry, encoding};
 
@@ -94,14 +95,13 @@ fn object_encoding(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(Outcome::Done)
 }
 
+/// Integers below this have always the same reference count in Redis.
+const SHARED_INTEGERS: i64 = 10_000;
+
 fn object_refcount(ctx: &mut Ctx<'_>) -> CmdResult {
-    // Nothing is shared between keys in a way that a client could see. Redis answers its largest count for
-    // the small integers that it keeps once for all keys; they cost no memory of their own here either.
-    let count = |entry: &Entry| match crate::value::string::small_int(entry) {
-        true => i64::from(i32::MAX),
-        false => 1,
-    };
-    if let Some(count) = look(ctx, count) {
+    // Values are not shared between keys. Redis shares small integers and says so by this count.
+    let small = |entry: &Entry| matches!(entry.payload(), Payload::Int(0..SHARED_INTEGERS));
+    if let Some(count) = look(ctx, |entry| if small(entry) { i64::from(i32::MAX) } else { 1 }) {
         ctx.reply.int(count);
     }
     Ok(Outcome::Done)

@@ -185,6 +185,12 @@ impl Server {
         self.keyspace.changes.listening & listener::PROPAGATION != 0
     }
 
+    /// Adds a taker of effects.
+    pub fn add_sink(&mut self, sink: Box<dyn Sink>) {
+        self.propagation.sinks.push(sink);
+        self.update_listeners();
+    }
+
     /// Tells the change log who listens now.
     pub(super) fn update_listeners(&mut self) {
         let mut mask = 0;

@@ -70,11 +70,6 @@ pub fn int_of(bytes: &[u8]) -> Option<i64> {
     }
 }
 
-/// Whether the value is one of the small integers that lie in the entry (0 to 9999).
-pub fn small_int(entry: &Entry) -> bool {
-    matches!(entry.payload(), Payload::Int(0..10_000))
-}
-
 /// The payload for a new string, in its smallest encoding. A blob that is given is moved.
 #[inline]
 pub fn payload<'a>(bytes: &'a [u8], blob: Option<&Blob>) -> NewPayload<'a, super::Object> {
