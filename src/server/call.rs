@@ -101,6 +101,7 @@ impl Server {
         match self.call(client, command, args, hashed) {
             Outcome::Done => {}
             Outcome::Block(on) => self.block(client, command, args.to_owned(), *on),
+            Outcome::Free(garbage) => self.free_and_answer(client, garbage),
         }
         if !self.monitors.is_empty() {
             self.feed_monitors(client, command, args);
@@ -117,9 +118,16 @@ impl Server {
         let outer = std::mem::replace(&mut self.unit.no_waiting, true);
         let outcome = self.call(client, command, args, Hashed::default());
         self.unit.no_waiting = outer;
-        if let Outcome::Block(_) = outcome {
-            blocking::write_timeout(client, command.spec.on_timeout);
-            self.count_call(client, command, args, 0);
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Block(_) => {
+                blocking::write_timeout(client, command.spec.on_timeout);
+                self.count_call(client, command, args, 0);
+            }
+            Outcome::Free(garbage) => {
+                drop(garbage);
+                client.reply.ok();
+            }
         }
         if !self.monitors.is_empty() {
             self.feed_monitors(client, command, args);

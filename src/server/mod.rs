@@ -274,6 +274,7 @@ impl Server {
     /// The background thread has finished something.
     pub fn background_woke(&mut self) {
         self.keyspace.background().completions();
+        self.answer_freed();
     }
 
     /// Whether data is being loaded.

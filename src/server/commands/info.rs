@@ -142,7 +142,8 @@ fn clients(s: &Server, f: &mut Fields) {
 }
 
 fn memory(s: &Server, f: &mut Fields) {
-    let (m, used) = (&s.memory, alloc::used_memory() as u64);
+    // Without the text that is being written: it would count against maxmemory for whoever compares.
+    let (m, used) = (&s.memory, alloc::used_memory().saturating_sub(f.0.capacity()) as u64);
     let peak = (m.peak as u64).max(used);
     let overhead = s.overhead_bytes() as u64;
     let dataset = used.saturating_sub(overhead);
