@@ -41,6 +41,9 @@ impl Server {
     pub fn before_sleep(&mut self) -> bool {
         self.time_out_blocked();
         self.end_pause_if_due();
+        if self.memory.limits_clients {
+            self.keep_client_memory();
+        }
         self.expire_keys()
     }
 
