@@ -113,7 +113,8 @@ impl Server {
     /// Puts `maxmemory-clients` into effect.
     pub(super) fn apply_client_memory(&mut self) {
         self.memory.limits_clients = self.client_memory_max() > 0;
-        self.memory.changed_clients = if self.memory.limits_clients { self.clients.slots() } else { Vec::new() };
+        self.memory.changed_clients =
+            if self.memory.limits_clients { self.clients.slots() } else { Vec::new() };
         self.keep_client_memory();
     }
 
