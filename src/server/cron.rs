@@ -50,6 +50,9 @@ impl Server {
         if self.memory.evicting {
             self.make_room();
         }
+        if self.memory.limits_clients {
+            self.keep_client_memory();
+        }
         self.expire_keys()
     }
 

@@ -77,6 +77,7 @@ impl Server {
         for change in self.late_changes.drain(..) {
             mark_watched(&mut client, &change, &self.keyspace);
         }
+        self.note_memory_of(client.slot);
         if !client.reply.is_empty() {
             self.queue_write(&mut client);
             self.check_output_limit(&mut client);

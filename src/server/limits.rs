@@ -56,10 +56,12 @@ impl Server {
         let max = self.config.client_query_buffer_limit;
         let Some(client) = self.clients.get_mut(slot) else { return };
         let pending = client.input.pending_bytes();
+        self.note_memory_of(slot);
         self.peaks.input_bytes = self.peaks.input_bytes.max(pending);
         if pending <= max {
             return;
         }
+        let Some(client) = self.clients.get_mut(slot) else { return };
         log::warn!(target: "aikv", "Closing client {} that reached max query buffer length", client.peer.addr);
         self.stats.counters.query_buffer_limit_disconnections += 1;
         client.close = Some(Close::Now);
@@ -84,23 +86,56 @@ impl Server {
         client.accounted_bytes = bytes;
     }
 
+    /// `maxmemory-clients` in bytes; 0: no limit.
+    fn client_memory_max(&self) -> u64 {
+        match self.config.maxmemory_clients {
+            MemoryOrPercent::Bytes(bytes) => bytes,
+            MemoryOrPercent::Percent(part) => {
+                (u128::from(self.config.maxmemory) * u128::from(part) / 100) as u64
+            }
+        }
+    }
+
+    /// Notes that a client's memory has changed, if there is a limit to keep.
+    #[inline]
+    pub(super) fn note_memory_of(&mut self, slot: usize) {
+        if self.memory.limits_clients {
+            self.memory.changed_clients.push(slot);
+        }
+    }
+
+    /// Accounts the clients whose memory has changed in this turn, and keeps `maxmemory-clients`.
+    pub(super) fn keep_client_memory(&mut self) {
+        for slot in std::mem::take(&mut self.memory.changed_clients) {
+            if let Some(mut client) = self.clients.take(slot) {
+                self.account_client(&mut client);
+                self.clients.put(client);
+            }
+        }
+        self.evict_clients();
+    }
+
+    /// Puts `maxmemory-clients` into effect.
+    pub(super) fn apply_client_memory(&mut self) {
+        self.memory.limits_clients = self.client_memory_max() > 0;
+        self.memory.changed_clients =
+            if self.memory.limits_clients { self.clients.slots() } else { Vec::new() };
+        self.keep_client_memory();
+    }
+
     /// Closes the largest clients while all together are above `maxmemory-clients`.
     pub(super) fn evict_clients(&mut self) {
-        let max = match self.config.maxmemory_clients {
-            MemoryOrPercent::Bytes(bytes) => bytes,
-            MemoryOrPercent::Percent(part) => self.config.maxmemory / 100 * u64::from(part),
-        };
+        let max = self.client_memory_max();
         if max == 0 || self.memory.clients_bytes as u64 <= max {
             return;
         }
-        let mut sizes: Vec<(usize, usize)> = self
-            .clients
-            .iter()
-            .filter(|c| !c.no_evict && c.close != Some(Close::Now))
-            .map(|c| (c.accounted_bytes, c.slot))
-            .collect();
+        let (going, staying): (Vec<&Client>, Vec<&Client>) =
+            self.clients.iter().partition(|c| c.close == Some(Close::Now));
+        let going_bytes: usize = going.iter().map(|c| c.accounted_bytes).sum();
+        let evictable = staying.iter().filter(|c| !c.no_evict);
+        let mut sizes: Vec<(usize, usize)> = evictable.map(|c| (c.accounted_bytes, c.slot)).collect();
         sizes.sort_unstable();
-        let mut total = self.memory.clients_bytes as u64;
+        let mut total = self.memory.clients_bytes.saturating_sub(going_bytes) as u64;
         while total > max
             && let Some((bytes, slot)) = sizes.pop()
         {

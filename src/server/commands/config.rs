@@ -201,6 +201,7 @@ impl Server {
         self.keyspace.lazy_free = memory::lazy_free(&self.config);
         self.arm_from_config();
         self.update_slow_threshold();
+        self.apply_client_memory();
     }
 
     /// Puts a changed option into effect. The error says why that is not possible.

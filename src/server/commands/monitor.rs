@@ -74,10 +74,10 @@ impl Server {
         }
         line.extend_from_slice(b"\r\n");
         for slot in self.monitors.clone() {
-            if slot == client.slot {
-                client.reply.raw(&line);
-            } else {
+            if slot != client.slot {
                 self.send_to(slot, &line);
+            } else if client.close.is_none() {
+                client.reply.raw(&line);
             }
         }
     }
