@@ -91,9 +91,14 @@ impl<'a> Ctx<'a> {
         self.ks.now_ms()
     }
 
+    /// Whether anybody takes effects: else nothing has to be said about them.
+    pub fn propagating(&self) -> bool {
+        self.ks.changes.listening & listener::PROPAGATION != 0
+    }
+
     /// Says that the command propagates as another one. Costs nothing when nobody takes effects.
     pub fn propagate_as(&mut self, argv: &[&[u8]]) {
-        if self.ks.changes.listening & listener::PROPAGATION != 0 {
+        if self.propagating() {
             self.propagate = Propagate::As(vec![OwnedArgs::from_slices(argv)]);
         }
     }

@@ -2,6 +2,8 @@
 //! [`spec::Spec`] row; it sees the keyspace, its arguments and its reply, and knows no client.
 
 pub mod args;
+pub mod bitfield;
+pub mod bitmap;
 pub mod ctx;
 pub mod database;
 pub mod docs;
@@ -9,26 +11,41 @@ pub mod error;
 pub mod expire;
 pub mod generic;
 pub mod keys;
+pub mod lcs;
 pub mod object;
 pub mod scan;
 pub mod spec;
 pub mod string;
+pub mod string_number;
+pub mod string_range;
 pub mod usage;
 
 pub use ctx::{Ctx, Hashed, Propagate};
 pub use error::{CmdError, CmdResult};
 pub use spec::Spec;
 
+use crate::value::{Entry, Kind, kind};
+
 /// A command on data.
 pub type DataFn = fn(&mut Ctx<'_>) -> CmdResult;
 
 /// What a command that did not fail came to.
-#[derive(Debug, PartialEq)]
 pub enum Outcome {
     /// It ran; its reply is written.
     Done,
     /// It has to wait; nothing is written. It is run again when a key is ready.
     Block(Box<BlockOn>),
+    /// It ran, and is to be answered with OK when this is dropped: by another thread while the client
+    /// waits, or at once where nobody may wait.
+    Free(Garbage),
+}
+
+/// Something whose dropping takes long.
+pub struct Garbage {
+    /// It.
+    pub value: Box<dyn std::any::Any + Send>,
+    /// Its number of parts.
+    pub weight: usize,
 }
 
 /// What a blocked command waits for.
@@ -37,7 +54,7 @@ pub struct BlockOn {
     /// Keys, in the order in which they were named.
     pub keys: Vec<Vec<u8>>,
     /// Kind of value that wakes it (see `value::Kind`), or any kind of write to the key.
-    pub kind: Option<crate::value::Kind>,
+    pub kind: Option<Kind>,
     /// Milliseconds to wait at most; 0 means for ever.
     pub timeout_ms: i64,
 }
@@ -50,7 +67,24 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     object::COMMANDS,
     database::COMMANDS,
     string::COMMANDS,
+    string_range::COMMANDS,
+    string_number::COMMANDS,
+    lcs::COMMANDS,
+    bitmap::COMMANDS,
+    bitfield::COMMANDS,
 ];
+
+/// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.
+#[inline]
+pub fn of_kind<E: std::ops::Deref<Target = Entry>>(
+    entry: Option<E>,
+    wanted: Kind,
+) -> Result<Option<E>, CmdError> {
+    match entry {
+        Some(entry) if kind(&entry) != wanted => Err(error::WRONG_TYPE),
+        entry => Ok(entry),
+    }
+}
 
 /// Stands in the row of a container (OBJECT): only its subcommands run.
 pub fn container(_: &mut Ctx<'_>) -> CmdResult {

@@ -17,7 +17,6 @@ use crate::value::{Entry, Kind, Object, kind};
 use access::AccessClock;
 use change::{ChangeLog, Effect, Event, event};
 pub use db::Db;
-pub use keys::FlushMode;
 
 /// A key and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -329,6 +328,10 @@ impl Keyspace {
         self.changes.record(db, key.bytes, event::NEW, Effect::EventOnly);
         let now_ms = self.now_ms;
         let d = &mut self.dbs[db];
+        // A key that is over may still be there, hidden.
+        if self.expiry == Expiry::Hide && d.table.remove(key.hash, key.bytes).is_some() {
+            d.volatile -= 1;
+        }
         if let Some(at) = entry.expiry() {
             d.file(key.hash, None, at, now_ms);
         }

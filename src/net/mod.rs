@@ -76,6 +76,7 @@ impl Reactor {
         };
         reactor.describe_listeners();
         reactor.server.listen_check = listener::probe;
+        reactor.server.set_process_title();
         Ok(reactor)
     }
 

@@ -28,6 +28,10 @@ impl Server {
             return;
         }
         let now_ms = self.now.mono_ms();
+        if self.cron.last_ms.iter().zip(JOBS).all(|(last_ms, (period_ms, _))| now_ms - last_ms < *period_ms) {
+            return;
+        }
+        let begin_ns = self.clock.mono_ns();
         self.cron.runs += 1;
         for (i, (period_ms, job)) in JOBS.iter().enumerate() {
             if now_ms - self.cron.last_ms[i] >= *period_ms {
@@ -35,12 +39,17 @@ impl Server {
                 job(self);
             }
         }
+        self.stats.counters.cron_us += (self.clock.mono_ns() - begin_ns) / 1000;
     }
 
-    /// What has to be done before the loop waits: due keys, ended waits and pauses.
+    /// What has to be done before the loop waits: due keys, ended waits and pauses, making room. True if
+    /// there is more of it than belongs in one turn.
     pub fn before_sleep(&mut self) -> bool {
         self.time_out_blocked();
         self.end_pause_if_due();
+        if self.memory.evicting {
+            self.make_room();
+        }
         if self.memory.limits_clients {
             self.keep_client_memory();
         }

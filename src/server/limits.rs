@@ -9,6 +9,9 @@ const IDLE_MS: u64 = 2000;
 /// Reply buffers do not shrink below this.
 const REPLY_BUFFER_MIN: usize = 1024;
 
+/// Output up to this size is within any limit.
+const FREE_OUTPUT_BYTES: u64 = 16 * 1024;
+
 /// Peaks over all clients that INFO shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peaks {
@@ -28,8 +31,10 @@ impl Server {
         client.reply_peak = client.reply_peak.max(pending as usize);
         let limit = client.output_limit(&self.config);
         let now_ms = self.now.mono_ms();
-        let hard = limit.hard > 0 && pending >= limit.hard;
-        let soft = limit.soft > 0 && pending >= limit.soft;
+        // As in Redis, what fits a client's first buffer is not counted.
+        let counted = if pending <= FREE_OUTPUT_BYTES { 0 } else { pending };
+        let hard = limit.hard > 0 && counted >= limit.hard;
+        let soft = limit.soft > 0 && counted >= limit.soft;
         let since_ms = soft.then(|| client.soft_limit_since_ms.unwrap_or(now_ms));
         client.soft_limit_since_ms = since_ms;
         let too_long = since_ms.is_some_and(|ms| now_ms - ms > limit.soft_seconds * 1000);

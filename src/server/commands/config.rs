@@ -129,6 +129,8 @@ fn config_set(ctx: &mut ServerCtx<'_>) -> CmdResult {
             return Err(set_error(&SetError::not_applied(*step, &reason)));
         }
     }
+    // Also what follows from options without a step of their own (lazy frees, use counters).
+    ctx.server.apply_all();
     ctx.client.reply.ok();
     Ok(Outcome::Done)
 }
@@ -143,6 +145,7 @@ fn set_error(error: &SetError) -> CmdError {
 fn config_resetstat(ctx: &mut ServerCtx<'_>) -> CmdResult {
     ctx.server.stats.reset();
     ctx.server.keyspace.stats = Default::default();
+    ctx.server.keyspace.background().reset_freed_objects();
     ctx.server.memory.exceeded_since_ns = None;
     ctx.client.reply.ok();
     Ok(Outcome::Done)
@@ -206,6 +209,10 @@ impl Server {
         match apply {
             Apply::Bind => self.apply_listeners("Failed to bind to specified addresses."),
             Apply::Port => self.apply_listeners("Unable to listen on this port. Check server logs."),
+            Apply::ProcTitle => {
+                self.set_process_title();
+                Ok(())
+            }
             Apply::Slowlog => {
                 self.stats.slowlog.trim(self.config.slowlog_max_len);
                 self.apply_all();

@@ -5,7 +5,7 @@ use super::debug_look as look;
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Flags, SPEC, Spec};
 use crate::command::{Outcome, args};
-use crate::config::YesNoLocal;
+use crate::config::Caller;
 use crate::server::ServerCtx;
 use crate::server::table::Handler;
 use crate::util::{memsize, num};
@@ -163,19 +163,15 @@ fn debug(ctx: &mut ServerCtx<'_>) -> CmdResult {
 /// Refuses those whom enable-debug-command does not let in.
 fn check_allowed(ctx: &ServerCtx<'_>) -> Result<(), CmdError> {
     let peer = &ctx.client.peer;
-    let allowed = match ctx.server.config.enable_debug_command {
-        YesNoLocal::Yes => true,
-        YesNoLocal::Local => peer.is_local || peer.is_unix,
-        YesNoLocal::No => false,
-    };
-    if allowed { Ok(()) } else { Err(NOT_ALLOWED) }
+    let caller = Caller { local: peer.is_local || peer.is_unix, loading: false };
+    if ctx.server.config.enable_debug_command.allows(caller) { Ok(()) } else { Err(NOT_ALLOWED) }
 }
 
 /// enable-debug-command forbids it.
 const NOT_ALLOWED: CmdError = CmdError::new(
-    "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from \
-     a local connection, otherwise you need to set this option in the configuration file, and then restart the \
-     server.",
+    "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it \
+     from a local connection, otherwise you need to set this option in the configuration file, and then \
+     restart the server.",
 );
 
 /// The error for a subcommand that does not exist in this form.
