@@ -182,7 +182,7 @@ fn doctor(ctx: &mut ServerCtx<'_>) -> CmdResult {
 const ADVICE: &[(&str, &str)] = &[
     (
         "command",
-        "A command took long. Look at SLOWLOG GET; use SCAN for KEYS, and the SCAN family for big collections.",
+        "A command took long. Look at SLOWLOG GET; use SCAN for KEYS, HSCAN for big hashes.",
     ),
     ("fast-command", "Commands that should be fast were slow: the machine was busy, or swapped."),
     ("eviction-cycle", "Keys had to be evicted to stay within maxmemory. Raise it, or store less."),
