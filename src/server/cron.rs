@@ -151,7 +151,7 @@ impl Server {
             client.close = Some(Close::Now);
             self.pending_closes.push(slot);
         }
-        self.shrink_buffers(&mut client, idle_ms);
+        self.size_buffers(&mut client, idle_ms);
         self.check_output_limit(&mut client);
         self.account_client(&mut client);
         self.clients.put(client);
