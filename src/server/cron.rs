@@ -3,7 +3,7 @@
 use super::Server;
 use super::client::Close;
 
-/// A period in milliseconds and what is done in it.
+/// A period in milliseconds, and what is done.
 type Job = (u64, fn(&mut Server));
 
 /// Periods and functions. A function runs when its period has passed since its last run.
@@ -102,14 +102,14 @@ impl Server {
         let old = self.pause.unwrap_or(pause);
         let until_ms = pause.until_ms.max(old.until_ms);
         self.pause = Some(super::Pause { all: pause.all || old.all, until_ms });
-        self.arm(super::gate::gate::PAUSE, true);
+        self.arm(super::gate::bit::PAUSE, true);
         self.keyspace.expiry = crate::keyspace::Expiry::Hide;
     }
 
     /// Ends CLIENT PAUSE: postponed input goes on.
     pub(super) fn end_pause(&mut self) {
         self.pause = None;
-        self.arm(super::gate::gate::PAUSE, false);
+        self.arm(super::gate::bit::PAUSE, false);
         self.keyspace.expiry = crate::keyspace::Expiry::Remove;
         for slot in std::mem::take(&mut self.postponed) {
             if let Some(client) = self.clients.get_mut(slot) {

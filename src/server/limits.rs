@@ -62,7 +62,8 @@ impl Server {
             return;
         }
         let Some(client) = self.clients.get_mut(slot) else { return };
-        log::warn!(target: "aikv", "Closing client {} that reached max query buffer length", client.peer.addr);
+        let addr = &client.peer.addr;
+        log::warn!(target: "aikv", "Closing client {addr} that reached max query buffer length");
         self.stats.counters.query_buffer_limit_disconnections += 1;
         client.close = Some(Close::Now);
         self.pending_closes.push(slot);
