@@ -212,7 +212,9 @@ fn run(name: &str, text: &str) -> Report {
         if !effects.is_empty() {
             got.insert(LOG, Output { bytes: effects, closed: false });
         }
-        step.expected.keys().for_each(|client| drop(got.entry(*client).or_default()));
+        for client in step.expected.keys() {
+            got.entry(*client).or_default();
+        }
         updated.push_str(&step.source);
         updated.push('\n');
         for (client, output) in got {
@@ -349,7 +351,7 @@ impl World {
                 self.closed.push(slot);
             }
         }
-        for (_, slot) in &self.slots {
+        for slot in self.slots.values() {
             if self.server.clients.get(*slot).is_some_and(|c| c.close.is_some()) {
                 self.closed.push(*slot);
             }

@@ -1,6 +1,8 @@
 //! Eviction on a whole server without sockets: each policy removes what it should, and no more than it must.
 //! One test, in a process of its own: used memory is that of the process.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use aikv::collections::hash::seed_hashes;
 use aikv::config::Config;
 use aikv::server::Server;

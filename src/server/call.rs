@@ -169,7 +169,7 @@ impl Server {
             peer: client.peer.addr.clone(),
             client_name: client.name.clone(),
         };
-        self.stats.slowlog.add(entry, self.config.slowlog_max_len as usize);
+        self.stats.slowlog.add(entry, self.config.slowlog_max_len);
     }
 
     /// Recomputes the duration from which on [`Server::note_slow`] has to look.

@@ -6,8 +6,12 @@ use crate::config::MemoryOrPercent;
 
 /// A client idle for this long gives its buffers back, in milliseconds.
 const IDLE_MS: u64 = 2000;
-/// Reply buffers do not shrink below this.
+/// Reply buffers are not made smaller than this, in bytes.
 const REPLY_BUFFER_MIN: usize = 1024;
+/// Nor larger than this ahead of a reply.
+const REPLY_BUFFER_MAX: usize = 16 * 1024;
+/// The usual time after which a reply buffer's peak is forgotten, in milliseconds.
+pub const PEAK_RESET_MS: u64 = 5000;
 
 /// Output up to this size is within any limit.
 const FREE_OUTPUT_BYTES: u64 = 16 * 1024;
@@ -62,21 +66,45 @@ impl Server {
             return;
         }
         let Some(client) = self.clients.get_mut(slot) else { return };
-        log::warn!(target: "aikv", "Closing client {} that reached max query buffer length", client.peer.addr);
+        let addr = &client.peer.addr;
+        log::warn!(target: "aikv", "Closing client {addr} that reached max query buffer length");
         self.stats.counters.query_buffer_limit_disconnections += 1;
         client.close = Some(Close::Now);
         self.pending_closes.push(slot);
     }
 
-    /// Gives back what an idle client does not need.
-    pub(super) fn shrink_buffers(&mut self, client: &mut Client, idle_ms: u64) {
-        if idle_ms < IDLE_MS {
+    /// Sizes a client's buffers by what it has needed lately, and gives back what an idle one holds.
+    pub(super) fn size_buffers(&mut self, client: &mut Client, idle_ms: u64) {
+        if idle_ms >= IDLE_MS {
+            client.input.shrink();
+            client.input_room = 0;
+        } else if client.input_room_peak > 0 {
+            client.input_room = client.input_room_peak;
+        }
+        client.input_room_peak = 0;
+        self.size_reply_buffer(client);
+    }
+
+    /// The buffer follows the peak: it grows to it, and shrinks when the peak is less than half of it.
+    fn size_reply_buffer(&mut self, client: &mut Client) {
+        if self.debug.keep_reply_buffers || !client.reply.is_empty() {
             return;
         }
-        client.input.shrink();
         let before = client.reply.buffer_capacity();
-        client.reply.shrink(REPLY_BUFFER_MIN);
-        self.stats.counters.reply_buffer_shrinks += u64::from(client.reply.buffer_capacity() < before);
+        let wanted = client.reply_peak.clamp(REPLY_BUFFER_MIN, REPLY_BUFFER_MAX);
+        if wanted > before {
+            client.reply.resize_buffer(wanted);
+            self.stats.counters.reply_buffer_expands += u64::from(before >= REPLY_BUFFER_MIN);
+        } else if wanted < before / 2 {
+            client.reply.resize_buffer(wanted);
+            self.stats.counters.reply_buffer_shrinks += 1;
+        }
+        let now_ms = self.now.mono_ms();
+        let forget = |after_ms: u64| now_ms.saturating_sub(client.reply_peak_since_ms) >= after_ms;
+        if self.peaks.reply_peak_reset_ms.is_some_and(forget) {
+            client.reply_peak = client.reply.pending_bytes();
+            client.reply_peak_since_ms = now_ms;
+        }
     }
 
     /// Brings a client's share of the memory up to date.

@@ -47,10 +47,9 @@ pub struct Memory {
 pub fn access_policy(config: &Config) -> Policy {
     use MaxmemoryPolicy as P;
     match config.maxmemory_policy {
-        P::AllkeysLfu | P::VolatileLfu => Policy::Lfu {
-            log_factor: config.lfu_log_factor as u32,
-            decay_minutes: config.lfu_decay_time as u32,
-        },
+        P::AllkeysLfu | P::VolatileLfu => {
+            Policy::Lfu { log_factor: config.lfu_log_factor, decay_minutes: config.lfu_decay_time }
+        }
         _ => Policy::Lru,
     }
 }

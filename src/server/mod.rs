@@ -213,7 +213,10 @@ impl Server {
             process: Process::default(),
             listen_check: |_, _| Ok(()),
             memory: memory::Memory::default(),
-            peaks: limits::Peaks::default(),
+            peaks: limits::Peaks {
+                reply_peak_reset_ms: Some(limits::PEAK_RESET_MS),
+                ..limits::Peaks::default()
+            },
             active_expire: true,
             debug: commands::debug::Debug::default(),
             armed: 0,
