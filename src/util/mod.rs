@@ -4,6 +4,7 @@
 
 pub mod crc;
 pub mod glob;
+pub mod lzf;
 pub mod memsize;
 pub mod num;
 pub mod quote;
