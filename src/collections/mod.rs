@@ -15,6 +15,7 @@ pub mod entry;
 pub mod hash;
 pub mod intset;
 pub mod listpack;
+pub mod sorted;
 pub mod wheel;
 
 /// The size of the block an allocation of `bytes` really takes: the size classes of jemalloc with a quantum
