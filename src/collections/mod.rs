@@ -15,6 +15,7 @@ pub mod entry;
 pub mod hash;
 pub mod intset;
 pub mod listpack;
+pub mod quicklist;
 pub mod sorted;
 pub mod wheel;
 

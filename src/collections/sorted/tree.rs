@@ -78,15 +78,18 @@ impl Cut<'_> {
 
     /// Whether the cut falls into, or behind, the child that begins with this member.
     #[inline(always)]
-    fn reaches(&self, score: f64, first: Link) -> bool {
+    fn reaches(&self, inner: &Inner, at: usize) -> bool {
+        let score = inner.entries.scores[at];
         match self {
-            // The member itself is in the child it begins.
+            // The member itself is in the child it begins. Scores alone decide mostly: one cache line less.
             Cut::Member(cut, member) => match score.partial_cmp(cut) {
                 // SAFETY: links of a tree name live members.
-                Some(Ordering::Equal) => unsafe { first.bytes() <= *member },
+                Some(Ordering::Equal) => unsafe { inner.first(at).bytes() <= *member },
                 order => order == Some(Ordering::Less),
             },
-            _ => self.is_after(score, first),
+            Cut::Score(cut, Side::Before) => score < *cut,
+            Cut::Score(cut, Side::After) => score <= *cut,
+            Cut::Lex(..) => self.is_after(score, inner.first(at)),
         }
     }
 
@@ -128,7 +131,7 @@ impl Cut<'_> {
         let (mut low, mut high) = (0, inner.len() - 1);
         while low < high {
             let middle = (low + high).div_ceil(2);
-            if self.reaches(inner.entries.scores[middle], inner.first(middle)) {
+            if self.reaches(inner, middle) {
                 low = middle;
             } else {
                 high = middle - 1;
@@ -220,7 +223,7 @@ impl Tree {
                 at = cut.child_in(inner);
             }
             inner.entries.counts[at] += 1;
-            if at == 0 && !cut.reaches(inner.entries.scores[0], inner.first(0)) {
+            if at == 0 && !cut.reaches(inner, 0) {
                 inner.entries.scores[0] = score;
                 inner.entries.firsts[0] = Some(link);
             }
@@ -276,8 +279,7 @@ impl Tree {
         if height > 0 {
             // SAFETY: a child of this height is an inner node; the tree is borrowed exclusively.
             let child = unsafe { inner(parent.node(at)) };
-            let end = child.len() - 1;
-            let at_end = last && cut.reaches(child.entries.scores[end], child.first(end));
+            let at_end = last && cut.reaches(child, child.len() - 1);
             self.split_inner(parent, at, if at_end { INNER_MAX - 2 } else { INNER_MAX / 2 });
             return;
         }
