@@ -25,7 +25,7 @@ lint:
 	$(CARGO) clippy --all-targets -- -D warnings
 
 docs:
-	AIKV_UPDATE_DOCS=1 $(CARGO) test docs
+	AIKV_UPDATE_DOCS=1 $(CARGO) test --test docs --test conformance
 
 # `make bench ROWS="--only GET"` runs some rows only; all of them write docs/performance.md.
 ROWS ?= --write docs/performance.md

@@ -1,6 +1,8 @@
 //! The generated files are fresh. With AIKV_UPDATE_DOCS=1 the tests write them anew instead of failing.
 
+use aikv::command::docs::commands_markdown;
 use aikv::config::{CommandLine, Config, docs};
+use aikv::server::table::Table;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -27,6 +29,12 @@ fn config_toml() {
 #[test]
 fn config_markdown() {
     keep_fresh("docs/config.md", &docs::config_markdown());
+}
+
+#[test]
+fn commands_markdown_is_fresh() {
+    let table = Table::new(&[]).expect("nothing is renamed");
+    keep_fresh("docs/commands.md", &commands_markdown(table.rows().iter().map(|command| command.spec)));
 }
 
 /// `text` as a configuration file, with its warnings.

@@ -16,6 +16,17 @@ pub fn int_in(bytes: &[u8], min: i64, max: i64, error: CmdError) -> Result<i64, 
     if (min..=max).contains(&n) { Ok(n) } else { Err(error) }
 }
 
+/// An integer argument that has to fit 32 bits.
+pub fn int32(bytes: &[u8]) -> Result<i32, CmdError> {
+    i32::try_from(int(bytes)?).map_err(|_| error::NOT_INT32)
+}
+
+/// The number of a database, of which there are `databases`.
+pub fn db_index(bytes: &[u8], databases: usize) -> Result<usize, CmdError> {
+    let index = usize::try_from(int32(bytes)?).map_err(|_| error::DB_OUT_OF_RANGE)?;
+    if index < databases { Ok(index) } else { Err(error::DB_OUT_OF_RANGE) }
+}
+
 /// A floating point argument.
 pub fn float(bytes: &[u8]) -> Result<f64, CmdError> {
     num::parse_f64(bytes).ok_or(error::NOT_FLOAT)

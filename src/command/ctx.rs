@@ -2,9 +2,14 @@
 //! socket, and it cannot reach the log: it reports changes to the keyspace and says how they propagate.
 
 use super::error::CmdError;
+use crate::collections::hash::hash_key;
 use crate::config::Config;
+use crate::keyspace::change::listener;
 use crate::keyspace::{Key, Keyspace};
 use crate::resp::{Args, OwnedArgs, Reply};
+
+/// Keys whose memory is fetched together: enough to overlap, few enough to stay in the first-level cache.
+const KEYS_AHEAD: usize = 16;
 
 /// How the effect of a command is written to the log and to replicas.
 #[derive(Default)]
@@ -12,6 +17,8 @@ pub enum Propagate {
     /// The command as it came, if it changed anything.
     #[default]
     Verbatim,
+    /// The command as it came, even if it found nothing to change (FLUSHALL).
+    Always,
     /// These commands instead (in order), if it changed anything.
     As(Vec<OwnedArgs>),
     /// Not at all.
@@ -84,8 +91,45 @@ impl<'a> Ctx<'a> {
         self.ks.now_ms()
     }
 
-    /// Says that the command propagates as another one.
+    /// Whether anybody takes effects: else nothing has to be said about them.
+    pub fn propagating(&self) -> bool {
+        self.ks.changes.listening & listener::PROPAGATION != 0
+    }
+
+    /// Says that the command propagates as another one. Costs nothing when nobody takes effects.
     pub fn propagate_as(&mut self, argv: &[&[u8]]) {
-        self.propagate = Propagate::As(vec![OwnedArgs::from_slices(argv)]);
+        if self.propagating() {
+            self.propagate = Propagate::As(vec![OwnedArgs::from_slices(argv)]);
+        }
+    }
+
+    /// Runs `run` for every `step`th argument from `first` on as a key. Keys are hashed and their memory is
+    /// fetched some ahead, so that the cache misses of a command with many keys overlap.
+    pub fn each_key(
+        &mut self,
+        first: usize,
+        step: usize,
+        mut run: impl FnMut(&mut Self, usize, Key<'a>) -> Result<(), CmdError>,
+    ) -> Result<(), CmdError> {
+        let argc = self.args.len();
+        if first + step >= argc {
+            return run(self, first, self.key(first));
+        }
+        let mut hashes = [0u64; KEYS_AHEAD];
+        let mut at = first;
+        while at < argc {
+            let chunk = (argc - at).div_ceil(step).min(KEYS_AHEAD);
+            for (i, hash) in hashes[..chunk].iter_mut().enumerate() {
+                *hash = hash_key(self.args.get(at + i * step));
+                self.ks.prefetch_bucket(self.db, *hash);
+            }
+            hashes[..chunk].iter().for_each(|hash| self.ks.prefetch_entry(self.db, *hash));
+            for (i, hash) in hashes[..chunk].iter().enumerate() {
+                let index = at + i * step;
+                run(self, index, Key { bytes: self.args.get(index), hash: *hash })?;
+            }
+            at += chunk * step;
+        }
+        Ok(())
     }
 }

@@ -43,6 +43,8 @@ pub const WRONG_TYPE: CmdError = e("WRONGTYPE Operation against a key holding th
 pub const SYNTAX: CmdError = e("ERR syntax error");
 /// A number was expected.
 pub const NOT_INTEGER: CmdError = e("ERR value is not an integer or out of range");
+/// A number does not fit 32 bits.
+pub const NOT_INT32: CmdError = e("ERR value is out of range, value must between -2147483648 and 2147483647");
 /// A floating point number was expected.
 pub const NOT_FLOAT: CmdError = e("ERR value is not a valid float");
 /// A number is below zero that may not be.

@@ -25,6 +25,45 @@ pub fn fixed_first_key(spec: &Spec) -> usize {
     }
 }
 
+/// The key specs as far as one range says it: what COMMAND INFO had before there were key specs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LegacyRange {
+    /// First key; 0 if there is none.
+    pub first: i32,
+    /// Last key; negative: counted from the end.
+    pub last: i32,
+    /// Distance of keys.
+    pub step: i32,
+    /// Whether the range does not say everything (flag `movablekeys`).
+    pub movable: bool,
+}
+
+/// The range over all key specs, made the way Redis makes it: specs that follow each other are joined.
+pub fn legacy_range(spec: &Spec) -> LegacyRange {
+    let incomplete = |key_spec: &KeySpec| key_spec.access & super::spec::access::INCOMPLETE != 0;
+    if let [only] = spec.keys
+        && let KeySpec { begin: Begin::Index(first), find: Find::Range { last, step, .. }, .. } = *only
+    {
+        let last = if last >= 0 { first + last } else { last };
+        return LegacyRange { first, last, step, movable: incomplete(only) };
+    }
+    let mut range = LegacyRange::default();
+    for key_spec in spec.keys {
+        range.movable |= incomplete(key_spec);
+        match (key_spec.begin, key_spec.find) {
+            (Begin::Index(index), Find::Range { last, step: 1, .. })
+                if range.last == 0 || range.last == index - 1 =>
+            {
+                range.first = if range.first == 0 { index } else { range.first.min(index) };
+                range.last = if last >= 0 { index + last } else { last };
+                range.step = 1;
+            }
+            _ => range.movable = true,
+        }
+    }
+    range
+}
+
 fn find_by_spec(spec: &KeySpec, args: &Args<'_>, out: &mut Vec<FoundKey>) -> bool {
     let argc = args.len() as i64;
     let start = match spec.begin {

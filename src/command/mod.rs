@@ -2,15 +2,29 @@
 //! [`spec::Spec`] row; it sees the keyspace, its arguments and its reply, and knows no client.
 
 pub mod args;
+pub mod bitfield;
+pub mod bitmap;
 pub mod ctx;
+pub mod database;
+pub mod docs;
 pub mod error;
+pub mod expire;
+pub mod generic;
 pub mod keys;
+pub mod lcs;
+pub mod object;
+pub mod scan;
 pub mod spec;
 pub mod string;
+pub mod string_number;
+pub mod string_range;
+pub mod usage;
 
 pub use ctx::{Ctx, Hashed, Propagate};
 pub use error::{CmdError, CmdResult};
 pub use spec::Spec;
+
+use crate::value::{Entry, Kind, kind};
 
 /// A command on data.
 pub type DataFn = fn(&mut Ctx<'_>) -> CmdResult;
@@ -30,10 +44,48 @@ pub struct BlockOn {
     /// Keys, in the order in which they were named.
     pub keys: Vec<Vec<u8>>,
     /// Kind of value that wakes it (see `value::Kind`), or any kind of write to the key.
-    pub kind: Option<crate::value::Kind>,
+    pub kind: Option<Kind>,
     /// Milliseconds to wait at most; 0 means for ever.
     pub timeout_ms: i64,
 }
 
 /// The rows of all data commands, family by family.
-pub const FAMILIES: &[&[(Spec, DataFn)]] = &[string::COMMANDS];
+pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
+    generic::COMMANDS,
+    expire::COMMANDS,
+    scan::COMMANDS,
+    object::COMMANDS,
+    database::COMMANDS,
+    string::COMMANDS,
+    string_range::COMMANDS,
+    string_number::COMMANDS,
+    lcs::COMMANDS,
+    bitmap::COMMANDS,
+    bitfield::COMMANDS,
+];
+
+/// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.
+#[inline]
+pub fn of_kind<E: std::ops::Deref<Target = Entry>>(
+    entry: Option<E>,
+    wanted: Kind,
+) -> Result<Option<E>, CmdError> {
+    match entry {
+        Some(entry) if kind(&entry) != wanted => Err(error::WRONG_TYPE),
+        entry => Ok(entry),
+    }
+}
+
+/// Stands in the row of a container (OBJECT): only its subcommands run.
+pub fn container(_: &mut Ctx<'_>) -> CmdResult {
+    unreachable!("containers are refused before they run")
+}
+
+/// Writes the lines of a HELP subcommand the way Redis' containers do.
+pub fn help(reply: &mut crate::resp::Reply, container: &str, lines: &[&str]) {
+    reply.array(lines.len() + 3);
+    reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    lines.iter().for_each(|line| reply.simple(line));
+    reply.simple("HELP");
+    reply.simple("    Print this help.");
+}

@@ -150,18 +150,18 @@ bits! { Flags, FLAG_NAMES, "Flags with their names in COMMAND INFO; an empty nam
     /// Works before authentication.
     NO_AUTH = 13, "no_auth";
     /// May be replicated though it is no write.
-    MAY_REPLICATE = 14, "may_replicate";
+    MAY_REPLICATE = 14, "";
     /// May come without keys although it has key specs.
     NO_MANDATORY_KEYS = 15, "no_mandatory_keys";
     /// Protected by an enable-...-command option.
-    PROTECTED = 16, "protected";
+    PROTECTED = 16, "";
     /// Works while a script is busy.
     ALLOW_BUSY = 17, "allow_busy";
     /// Not while data is loaded in the background.
     NO_ASYNC_LOADING = 18, "no_async_loading";
     /// Not inside MULTI.
     NO_MULTI = 19, "no_multi";
-    /// Key specs do not find all keys.
+    /// Key specs do not find all keys (COMMAND INFO finds this out itself, see `keys::legacy_range`).
     MOVABLEKEYS = 20, "movablekeys";
     /// Touches keys that are not among its arguments.
     TOUCHES_ARBITRARY_KEYS = 21, "";

@@ -1,8 +1,11 @@
 //! Eviction: which key goes when memory is short. LRU and LFU are approximated by sampling into a pool of
 //! the best victims, as Redis does; keys are remembered by their hash only.
 
+use super::access::AccessClock;
 use super::change::{Effect, event};
 use super::{Keyspace, dispose, removal_command};
+use crate::collections::hash::hash_key;
+use crate::value::Entry;
 
 /// Victims remembered between rounds.
 const POOL_SIZE: usize = 16;
@@ -74,11 +77,10 @@ impl Keyspace {
             }
             while let Some(victim) = self.pool.victims.pop() {
                 let Some(d) = self.dbs.get(victim.db) else { continue };
-                let valid = d
-                    .table
-                    .get_by_hash(victim.hash, |e| scope == Scope::AllKeys || e.expiry().is_some())
-                    .is_some();
-                if valid {
+                let may_go = |e: &Entry| scope == Scope::AllKeys || e.expiry().is_some();
+                let entry = d.table.get_by_hash(victim.hash, may_go);
+                // One that was used, or given more time, since it was seen is no victim any more.
+                if entry.is_some_and(|e| score(&self.access, order, &e) >= victim.score) {
                     return Some((victim.db, victim.hash));
                 }
             }
@@ -90,17 +92,13 @@ impl Keyspace {
     fn sample_into_pool(&mut self, db: usize, scope: Scope, order: Order, samples: usize) {
         let (access, rng, pool) = (self.access, &mut self.rng, &mut self.pool.victims);
         let d = &self.dbs[db];
-        let mut consider = |hash: u64, clock: u32, expiry: Option<i64>| {
-            let score = match order {
-                Order::Ttl => u64::MAX - expiry.unwrap_or(i64::MAX).max(0) as u64,
-                _ => access.idleness(clock),
-            };
-            insert_victim(pool, Victim { score, db, hash });
+        let mut consider = |hash: u64, entry: &Entry| {
+            insert_victim(pool, Victim { score: score(&access, order, entry), db, hash });
         };
         if scope == Scope::AllKeys {
             d.table.sample(&mut || rng.next_u64(), samples, &mut |entry| {
-                let hash = crate::collections::hash::hash_key(entry.key());
-                consider(hash, entry.clock(), entry.expiry());
+                let hash = hash_key(entry.key());
+                consider(hash, &entry);
             });
         } else if let Some(wheel) = &d.wheel {
             let mut left = samples;
@@ -109,7 +107,7 @@ impl Keyspace {
                     && let Some(e) = d.table.get_by_hash(hash, |e| e.expiry().is_some())
                 {
                     left -= 1;
-                    consider(hash, e.clock(), e.expiry());
+                    consider(hash, &e);
                 }
             });
         }
@@ -123,10 +121,10 @@ impl Keyspace {
             let (rng, d) = (&mut self.rng, &self.dbs[db]);
             if scope == Scope::AllKeys {
                 if let Some(entry) = d.table.random(&mut || rng.next_u64()) {
-                    return Some((db, crate::collections::hash::hash_key(entry.key())));
+                    return Some((db, hash_key(entry.key())));
                 }
             } else if d.volatile > 0 {
-                let is_volatile = |e: &crate::value::Entry| e.expiry().is_some();
+                let is_volatile = |e: &Entry| e.expiry().is_some();
                 let mut found = None;
                 if let Some(wheel) = &d.wheel {
                     wheel.sample(&mut || rng.next_u64(), STALE_FACTOR * POOL_SIZE, &mut |hash| {
@@ -137,11 +135,19 @@ impl Keyspace {
                 }
                 // Only stale items were seen: walk, which is rare and ends at the first hit.
                 let walk = || d.table.iter().find(|e| e.expiry().is_some()).map(|e| e.key().to_vec());
-                let found = found.or_else(|| walk().map(|k| crate::collections::hash::hash_key(&k)));
+                let found = found.or_else(|| walk().map(|k| hash_key(&k)));
                 return found.map(|hash| (db, hash));
             }
         }
         None
+    }
+}
+
+/// How good a victim an entry is: the higher, the better.
+fn score(access: &AccessClock, order: Order, entry: &Entry) -> u64 {
+    match order {
+        Order::Ttl => u64::MAX - entry.expiry().unwrap_or(i64::MAX).max(0) as u64,
+        Order::Idleness | Order::Random => access.idleness(entry.clock()),
     }
 }
 

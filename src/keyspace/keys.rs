@@ -1,10 +1,11 @@
 //! Operations on whole keys and databases: rename, move, copy, random, scan, flush, swap.
 
 use super::change::Change;
-use super::{Db, Free, Key, Keyspace};
+use super::{Db, Expiry, Free, Key, Keyspace};
 use crate::value::{Entry, duplicate};
 
-/// A random key whose time is over is passed over this often before it is taken anyway.
+/// A random key that is over but stays ([`Expiry::Hide`]) is passed over this often before it is taken
+/// anyway: there may be no other.
 const RANDOM_TRIES_MAX: usize = 100;
 
 /// Whether a flush frees here or in the background.
@@ -36,14 +37,18 @@ impl Keyspace {
 
     /// A random key, if there is any.
     pub fn random_key(&mut self, db: usize) -> Option<Vec<u8>> {
-        for _ in 0..RANDOM_TRIES_MAX {
+        let mut tries = 0;
+        loop {
             let rng = &mut self.rng;
-            let key = self.dbs[db].table.random(&mut || rng.next_u64())?.key().to_vec();
-            if self.exists(db, Key::new(&key)) {
+            let entry = self.dbs[db].table.random(&mut || rng.next_u64())?;
+            let (over, key) = (entry.expiry().is_some_and(|t| t <= self.now_ms), entry.key().to_vec());
+            tries += 1;
+            if !over || (self.expiry == Expiry::Hide && tries > RANDOM_TRIES_MAX) {
                 return Some(key);
             }
+            // Removes it, so that this ends.
+            self.exists(db, Key::new(&key));
         }
-        None
     }
 
     /// Visits about `count` entries from `cursor` on and returns where to go on; 0 is start and end. Keys
@@ -74,18 +79,18 @@ impl Keyspace {
     pub fn average_ttl_ms(&self, db: usize) -> i64 {
         const SAMPLES: usize = 64;
         let d = &self.dbs[db];
-        let (mut sum, mut count) = (0, 0);
+        let (mut sum, mut count) = (0i128, 0);
         if let Some(wheel) = &d.wheel {
             let mut rng = self.rng.clone();
             wheel.sample(&mut || rng.next_u64(), SAMPLES, &mut |hash| {
                 let found = d.table.get_by_hash(hash, |e| e.expiry().is_some());
                 if let Some(expiry) = found.and_then(|e| e.expiry()) {
-                    sum += (expiry - self.now_ms).max(0);
+                    sum += i128::from(expiry.saturating_sub(self.now_ms).max(0));
                     count += 1;
                 }
             });
         }
-        if count == 0 { 0 } else { sum / count }
+        if count == 0 { 0 } else { (sum / count) as i64 }
     }
 
     /// Empties a database, or all. Returns the number of keys removed.

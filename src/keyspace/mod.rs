@@ -17,6 +17,7 @@ use crate::value::{Entry, Kind, Object, kind};
 use access::AccessClock;
 use change::{ChangeLog, Effect, Event, event};
 pub use db::Db;
+pub use keys::FlushMode;
 
 /// A key and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -170,17 +171,22 @@ impl Keyspace {
     /// The entry for reading: counts a hit or miss, ages the entry, and gives the miss event.
     #[inline]
     pub fn read(&mut self, db: usize, key: Key<'_>) -> Option<Mut<'_, Entry>> {
-        self.read_as(db, key, Touch::Yes)
+        self.read_as(db, key, Trace::Full)
     }
 
-    /// The same without ageing the entry (TTL, TYPE, EXISTS, OBJECT).
+    /// The same without ageing the entry (TTL, TYPE, EXISTS).
     pub fn read_untouched(&mut self, db: usize, key: Key<'_>) -> Option<Mut<'_, Entry>> {
-        self.read_as(db, key, Touch::No)
+        self.read_as(db, key, Trace::Counted)
+    }
+
+    /// The same without the miss event either (OBJECT).
+    pub fn inspect(&mut self, db: usize, key: Key<'_>) -> Option<Mut<'_, Entry>> {
+        self.read_as(db, key, Trace::Quiet)
     }
 
     #[inline]
-    fn read_as(&mut self, db: usize, key: Key<'_>, touch: Touch) -> Option<Mut<'_, Entry>> {
-        let touching = self.touching && touch == Touch::Yes;
+    fn read_as(&mut self, db: usize, key: Key<'_>, trace: Trace) -> Option<Mut<'_, Entry>> {
+        let touching = self.touching && trace == Trace::Full;
         match self.dbs[db].live(key, self.now_ms, self.expiry) {
             db::Live::Found(mut entry) => {
                 self.stats.hits += 1;
@@ -196,7 +202,9 @@ impl Keyspace {
             db::Live::Missing => {}
         }
         self.stats.misses += 1;
-        self.changes.record(db, key.bytes, event::KEY_MISS, Effect::EventOnly);
+        if trace != Trace::Quiet {
+            self.changes.record(db, key.bytes, event::KEY_MISS, Effect::EventOnly);
+        }
         None
     }
 
@@ -321,6 +329,10 @@ impl Keyspace {
         self.changes.record(db, key.bytes, event::NEW, Effect::EventOnly);
         let now_ms = self.now_ms;
         let d = &mut self.dbs[db];
+        // A key that is over may still be there, hidden.
+        if self.expiry == Expiry::Hide && d.table.remove(key.hash, key.bytes).is_some() {
+            d.volatile -= 1;
+        }
         if let Some(at) = entry.expiry() {
             d.file(key.hash, None, at, now_ms);
         }
@@ -333,20 +345,31 @@ impl Keyspace {
         let lazy = match free {
             Free::User => self.lazy_free.user_del,
             Free::Server => self.lazy_free.server_del,
+            Free::Expired => self.lazy_free.expire,
             Free::Lazy => true,
         };
         dispose(&self.background, entry, lazy);
         true
     }
 
+    /// The command by which the removal of a key whose time is over is propagated.
+    pub fn expire_command(&self) -> &'static [u8] {
+        removal_command(self.lazy_free.expire)
+    }
+
     /// Takes a key out of its database.
     fn take(&mut self, db: usize, key: Key<'_>) -> Option<Entry> {
-        if !self.exists(db, key) {
+        if self.expiry == Expiry::Hide && !self.exists(db, key) {
             return None;
         }
         let d = &mut self.dbs[db];
-        let entry = d.table.remove(key.hash, key.bytes).expect("the key exists");
+        let entry = d.table.remove(key.hash, key.bytes)?;
         d.volatile -= usize::from(entry.expiry().is_some());
+        if entry.expiry().is_some_and(|at| at <= self.now_ms) {
+            note_expired(&mut self.stats, &mut self.changes, self.lazy_free, db, &entry);
+            dispose(&self.background, entry, self.lazy_free.expire);
+            return None;
+        }
         Some(entry)
     }
 
@@ -371,6 +394,11 @@ impl Keyspace {
     #[inline]
     pub fn changed(&mut self, db: usize, key: &[u8], event: Event) {
         self.changes.dirty += 1;
+        self.changes.record(db, key, event, Effect::Modified);
+    }
+
+    /// Reports that the write of another key, which was counted, changed this key too (RENAME's new name).
+    pub fn changed_too(&mut self, db: usize, key: &[u8], event: Event) {
         self.changes.record(db, key, event, Effect::Modified);
     }
 
@@ -409,14 +437,21 @@ pub enum Free {
     User,
     /// A side effect: in the background if `lazyfree-lazy-server-del`.
     Server,
+    /// A command that found the key's time over: in the background if `lazyfree-lazy-expire`.
+    Expired,
     /// UNLINK: in the background.
     Lazy,
 }
 
+/// What a read leaves behind besides the count of hits and misses.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Touch {
-    Yes,
-    No,
+enum Trace {
+    /// The entry is aged; a miss gives an event.
+    Full,
+    /// A miss gives an event.
+    Counted,
+    /// Nothing.
+    Quiet,
 }
 
 #[inline]

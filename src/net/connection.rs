@@ -61,6 +61,8 @@ pub struct Connection {
     pub writable: bool,
     /// The peer has ended its side: read on to the end.
     pub ended: bool,
+    /// The connection is broken: nothing can be sent any more.
+    pub failed: bool,
     /// The connection is on a round's list.
     pub queued: bool,
     /// Output waits for room.
@@ -97,6 +99,7 @@ impl Connection {
             readable: true,
             writable: true,
             ended: false,
+            failed: false,
             queued: false,
             blocked_on_write: false,
         })

@@ -42,7 +42,7 @@ impl Listeners {
         if config.port == 0 {
             return Ok(());
         }
-        for (address, optional) in addresses(config) {
+        for (address, optional) in addresses(config)? {
             match open_tcp(address, config.tcp_backlog) {
                 Ok(listener) => {
                     self.add(Listener::Tcp(TcpListener::from_std(listener), address), registry)?
@@ -77,6 +77,12 @@ impl Listeners {
         self.bind_tcp(config, registry)
     }
 
+    /// The TCP addresses that are listened on.
+    pub fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        let tcp = |l: &Listener| if let Listener::Tcp(_, address) = l { Some(*address) } else { None };
+        self.list.iter().flatten().filter_map(tcp).collect()
+    }
+
     fn add(&mut self, mut listener: Listener, registry: &Registry) -> io::Result<()> {
         let token = Token(LISTENERS + self.list.len());
         match &mut listener {
@@ -90,15 +96,19 @@ impl Listeners {
     /// Accepts one connection; nothing when none waits.
     pub fn accept(&self, i: usize) -> io::Result<Option<(Stream, Peer)>> {
         let Some(Some(listener)) = self.list.get(i) else { return Ok(None) };
-        let accepted = match listener {
-            Listener::Tcp(tcp, _) => tcp.accept().map(|(stream, addr)| accepted_tcp(stream, addr)),
-            Listener::Unix(unix, path) => unix.accept().map(|(stream, _)| accepted_unix(stream, path)),
-        };
-        match accepted {
-            Ok(pair) => Ok(Some(pair)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
-            Err(error) => Err(error),
+        loop {
+            let accepted = match listener {
+                Listener::Tcp(tcp, _) => tcp.accept().map(|(stream, addr)| accepted_tcp(stream, addr)),
+                Listener::Unix(unix, path) => unix.accept().map(|(stream, _)| accepted_unix(stream, path)),
+            };
+            match accepted {
+                Ok(pair) => return Ok(Some(pair)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                // One that has gone already; others may stand behind it.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -126,12 +136,7 @@ impl Listeners {
 
     /// Descriptions as INFO's `listenerN` has them.
     pub fn descriptions(&self) -> Vec<String> {
-        let tcp: Vec<SocketAddr> = self
-            .list
-            .iter()
-            .flatten()
-            .filter_map(|l| if let Listener::Tcp(_, a) = l { Some(*a) } else { None })
-            .collect();
+        let tcp = self.tcp_addresses();
         let mut out = Vec::new();
         if let Some(first) = tcp.first() {
             let binds: Vec<String> = tcp.iter().map(|a| format!("bind={}", a.ip())).collect();
@@ -155,21 +160,29 @@ impl Listeners {
     }
 }
 
-/// Tries to bind the configured TCP addresses and lets them go again.
-pub fn probe(config: &Config) -> io::Result<()> {
-    for (address, optional) in addresses(config) {
+/// Tries to bind the configured TCP addresses and lets them go again. What is in the way of itself, being
+/// among the `own` addresses, is no obstacle.
+pub fn probe(config: &Config, own: &[SocketAddr]) -> io::Result<()> {
+    if config.port == 0 {
+        return Ok(());
+    }
+    for (address, optional) in addresses(config)? {
+        let overlaps = |other: &SocketAddr| {
+            let everywhere = other.ip().is_unspecified() || address.ip().is_unspecified();
+            other.port() == address.port() && (everywhere || other.ip() == address.ip())
+        };
         match open_tcp(address, config.tcp_backlog) {
-            Err(error) if !(optional && is_missing_address(&error)) => {
-                return Err(named(&address.to_string(), &error));
-            }
-            _ => {}
+            Err(error) if optional && is_missing_address(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && own.iter().any(overlaps) => {}
+            Err(error) => return Err(named(&address.to_string(), &error)),
+            Ok(_) => {}
         }
     }
     Ok(())
 }
 
-/// The configured addresses, each with whether it may be missing.
-fn addresses(config: &Config) -> Vec<(SocketAddr, bool)> {
+/// The configured addresses, each with whether it may be missing. The error names one that is none.
+fn addresses(config: &Config) -> io::Result<Vec<(SocketAddr, bool)>> {
     let mut out = Vec::new();
     for bind in &config.bind {
         let (name, optional) = match bind.strip_prefix('-') {
@@ -185,11 +198,12 @@ fn addresses(config: &Config) -> Vec<(SocketAddr, bool)> {
             Some(ip) => out.push((SocketAddr::new(ip, config.port), optional)),
             None => match (name, config.port).to_socket_addrs() {
                 Ok(found) => out.extend(found.take(1).map(|address| (address, optional))),
-                Err(error) => log::error!(target: "aikv", "Cannot resolve bind address {name}: {error}"),
+                Err(_) if optional => {}
+                Err(error) => return Err(named(name, &error)),
             },
         }
     }
-    out
+    Ok(out)
 }
 
 fn open_tcp(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {

@@ -46,6 +46,9 @@ pub struct Reactor {
     next_round: Vec<usize>,
     /// The buffer lent to clients that have no input of their own.
     scratch: Vec<u8>,
+    /// Listeners at which accepting failed, and when it is tried again (monotonic milliseconds).
+    accept_again: Vec<usize>,
+    accept_again_ms: u64,
     exit: Option<i32>,
 }
 
@@ -67,9 +70,13 @@ impl Reactor {
             round: Vec::new(),
             next_round: Vec::new(),
             scratch: vec![0; READ_BUDGET],
+            accept_again: Vec::new(),
+            accept_again_ms: 0,
             exit: None,
         };
         reactor.describe_listeners();
+        reactor.server.listen_check = listener::probe;
+        reactor.server.set_process_title();
         Ok(reactor)
     }
 
@@ -116,12 +123,14 @@ impl Reactor {
             self.take_event(event);
         }
         self.run_round();
+        self.retry_accepts();
         self.server.run_cron();
         self.server.before_sleep();
         self.resume_clients();
+        // Before the replies: who is told that a port was changed finds it changed.
+        self.do_net_ops();
         self.send_replies();
         self.close_clients();
-        self.do_net_ops();
         self.server.end_turn(begin_ns);
     }
 
@@ -148,6 +157,7 @@ impl Reactor {
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
                     connection.readable = true;
                     connection.ended |= event.is_read_closed() || event.is_error();
+                    connection.failed |= event.is_error();
                     self.enqueue(slot);
                 }
             }
@@ -189,12 +199,15 @@ impl Reactor {
         let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else { return };
         let Some(client) = self.server.clients.get_mut(slot) else { return };
         if client.close.is_some() {
+            // What is still to be sent to it goes out as the socket takes it, unless nobody is there.
+            if connection.failed {
+                self.server.close_client(slot, Close::Now);
+            }
             return;
         }
-        let mut more = false;
         // Input that was not run yet holds back further reading: a client cannot fill the memory by
         // sending faster than it is served. A blocked client is read on, to notice its end.
-        if connection.readable && !client.input.has_waiting() {
+        if connection.readable && !client.input.has_more() {
             client.input.lend(&mut self.scratch);
             match connection.read(&mut client.input, READ_BUDGET) {
                 Flow::Bytes(n) => {
@@ -210,7 +223,10 @@ impl Reactor {
                     return;
                 }
             }
-            more = connection.readable;
+        } else if connection.ended && client.blocked.is_some() {
+            // It has gone while it waits; the requests it left behind are nobody's any more.
+            self.server.close_client(slot, Close::Now);
+            return;
         }
         let turn = self.server.run(slot);
         if let Some(client) = self.server.clients.get_mut(slot) {
@@ -220,14 +236,17 @@ impl Reactor {
             // A client kept the buffer for its unfinished batch.
             self.scratch = vec![0; READ_BUDGET];
         }
-        if turn == Turn::More || (more && self.may_read_on(slot)) {
+        if turn == Turn::More || self.may_read_on(slot) {
             self.enqueue_next(slot);
         }
     }
 
-    /// Whether reading on makes sense: not while requests wait that cannot run now.
+    /// Whether there may be bytes to read, and reading on makes sense: not while requests wait that cannot
+    /// run now. (The edge that told of the bytes will not come again.)
     fn may_read_on(&self, slot: usize) -> bool {
-        self.server.clients.get(slot).is_some_and(|c| c.close.is_none() && !c.input.has_waiting())
+        let readable = self.connections[slot].as_ref().is_some_and(|c| c.readable);
+        let client = || self.server.clients.get(slot);
+        readable && client().is_some_and(|c| c.close.is_none() && !c.input.has_more())
     }
 
     /// Lets clients go on whose wait has ended.
@@ -242,10 +261,9 @@ impl Reactor {
         for slot in slots.drain(..) {
             self.send(slot);
         }
-        // Nothing is queued while sending, so the buffer can be kept.
-        if self.server.pending_writes.is_empty() {
-            self.server.pending_writes = slots;
-        }
+        // Who used up his budget is on the new list.
+        slots.append(&mut self.server.pending_writes);
+        self.server.pending_writes = slots;
     }
 
     fn send(&mut self, slot: usize) {
@@ -258,11 +276,19 @@ impl Reactor {
         let result = connection.write(&mut client.reply);
         if let Ok(n) = result {
             client.bytes_out += n as u64;
+            if n > 0 {
+                client.active_ms = self.server.now.mono_ms();
+            }
             self.server.stats.counters.net_output_bytes += n as u64;
             self.server.stats.counters.writes += 1;
         }
         let sent = client.reply.is_empty();
-        connection.blocked_on_write = result.is_ok() && !sent;
+        connection.blocked_on_write = result.is_ok() && !sent && !connection.writable;
+        if result.is_ok() && !sent && connection.writable {
+            // Its budget ended, not the room in the socket: there will be no event.
+            client.write_pending = true;
+            self.server.pending_writes.push(slot);
+        }
         if result.is_err() || (sent && client.close == Some(Close::AfterReply)) {
             self.server.close_client(slot, Close::Now);
         }
@@ -290,12 +316,26 @@ impl Reactor {
                 Ok(None) => return,
                 Err(error) => {
                     log::warn!(target: "aikv", "Accepting client connection: {error}");
+                    // Descriptors or memory ran out: those who wait are asked again a little later.
+                    self.accept_again.push(listener);
                     return;
                 }
             }
         }
         // More may be waiting, and the edge will not come again.
         self.listeners.rearm(listener, self.poll.registry());
+    }
+
+    /// Accepts again where that failed.
+    fn retry_accepts(&mut self) {
+        let now_ms = self.server.now.mono_ms();
+        if self.accept_again.is_empty() || now_ms < self.accept_again_ms {
+            return;
+        }
+        self.accept_again_ms = now_ms + ACCEPT_RETRY_MS;
+        for listener in std::mem::take(&mut self.accept_again) {
+            self.accept(listener);
+        }
     }
 
     fn admit(&mut self, stream: connection::Stream, peer: crate::server::client::Peer) {
@@ -342,29 +382,38 @@ impl Reactor {
         }
     }
 
-    /// Listens on the addresses that are configured now. If that fails the old ones stay and the option is
-    /// put back.
+    /// Listens on the addresses that are configured now (CONFIG SET has tried them). If that fails all the
+    /// same, the old ones and their options are taken again.
     fn rebind(&mut self) {
-        let mut fresh = Listeners::default();
-        match fresh.rebind(&mut self.listeners, &self.server.config, self.poll.registry()) {
-            Ok(()) => {
-                self.listeners = fresh;
-                self.describe_listeners();
+        let result = self.listen(self.server.config.clone());
+        if let Err(error) = result {
+            log::error!(target: "aikv", "Changing listeners: {error}");
+            let config = &mut self.server.config;
+            (config.port, config.bind) = (self.server.process.port, self.server.process.bind.clone());
+            if let Err(error) = self.listen(self.server.config.clone()) {
+                log::error!(target: "aikv", "Listening again: {error}");
             }
-            Err(error) => log::error!(target: "aikv", "Changing listeners: {error}"),
         }
+        self.describe_listeners();
+    }
+
+    fn listen(&mut self, config: Config) -> io::Result<()> {
+        let mut fresh = Listeners::default();
+        let result = fresh.rebind(&mut self.listeners, &config, self.poll.registry());
+        self.listeners = fresh;
+        result
     }
 
     fn describe_listeners(&mut self) {
-        self.server.process.listeners = self.listeners.descriptions();
-        self.server.process.port = self.server.config.port;
+        let process = &mut self.server.process;
+        process.listeners = self.listeners.descriptions();
+        process.addresses = self.listeners.tcp_addresses();
+        process.port = self.server.config.port;
+        process.bind = self.server.config.bind.clone();
     }
 }
 
 /// Connections accepted per event at least.
 const ACCEPTS_MIN: u32 = 10;
-
-/// Whether an address can be bound (CONFIG SET bind and port answer at once).
-pub fn can_bind(config: &Config) -> io::Result<()> {
-    listener::probe(config)
-}
+/// Milliseconds after which a failed accept is tried again.
+const ACCEPT_RETRY_MS: u64 = 100;

@@ -83,12 +83,7 @@ impl<'a> Args<'a> {
     /// A copy that outlives the input buffer (queued, blocked and propagated commands).
     pub fn to_owned(&self) -> OwnedArgs {
         let mut owned = OwnedArgs::default();
-        for i in 0..self.len() {
-            match self.blob(i) {
-                Some(blob) => owned.push_blob(blob.clone()),
-                None => owned.push(self.get(i)),
-            }
-        }
+        (0..self.len()).for_each(|i| owned.push_from(self, i));
         owned
     }
 }
@@ -124,6 +119,14 @@ impl OwnedArgs {
         }
         self.buf.extend_from_slice(bytes);
         self.args.push(Arg { start: start as u32, len: bytes.len() as u32 });
+    }
+
+    /// Adds argument `i` of others; a long one is shared.
+    pub fn push_from(&mut self, args: &Args<'_>, i: usize) {
+        match args.blob(i) {
+            Some(blob) => self.push_blob(blob.clone()),
+            None => self.push(args.get(i)),
+        }
     }
 
     /// Adds an argument that is already a shared buffer.

@@ -18,6 +18,16 @@ pub enum Proto {
     Resp3,
 }
 
+impl Proto {
+    /// 2 or 3.
+    pub fn number(self) -> u64 {
+        match self {
+            Proto::Resp2 => 2,
+            Proto::Resp3 => 3,
+        }
+    }
+}
+
 /// A place in a reply to rewind to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
@@ -63,6 +73,11 @@ impl Reply {
     /// Capacity of the plain buffer.
     pub fn buffer_capacity(&self) -> usize {
         self.buf.capacity()
+    }
+
+    /// Bytes of shared values not yet sent; the rest of [`Reply::pending_bytes`] is in the plain buffer.
+    pub fn shared_bytes(&self) -> usize {
+        self.shared_bytes
     }
 
     /// Number of shared values waiting.

@@ -10,6 +10,8 @@ use crate::util::{num, quote};
 pub const BIG_ARG_BYTES: usize = 32 * 1024;
 /// Memory promised to a big argument before its bytes have come.
 const BIG_ARG_ADVANCE_BYTES: usize = 16 << 20;
+/// Bytes of one request that are kept in the buffer: offsets are 32 bits wide.
+const INPUT_BYTES_MAX: usize = u32::MAX as usize - 2 * BIG_ARG_BYTES;
 /// Longest inline request and longest header line without an end of line.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Requests parsed ahead in one go: enough to hide memory latency, few enough to stay fair.
@@ -55,9 +57,12 @@ enum State {
 /// A client's input: unread bytes, requests parsed from them, and the parser's place.
 ///
 /// `buf` is kept initialised over its whole length, so that reads need no zeroing; the input itself is
-/// `buf[..filled]`.
+/// `buf[front..filled]`. What has been run is cut off only when that is cheap or room is needed, so that a
+/// long pipeline is not moved once per batch.
 pub struct Input {
     buf: Vec<u8>,
+    /// Bytes at the start of `buf` that belong to requests that were run.
+    front: usize,
     filled: usize,
     /// Where the parser goes on.
     scan: usize,
@@ -70,8 +75,8 @@ pub struct Input {
     next: usize,
     big: Vec<Blob>,
     error: Option<ProtocolError>,
-    /// The last batch was full before the input was at its end.
-    stopped: bool,
+    /// Whether the last batch ended before the input did: there may be more requests in it.
+    held: bool,
     /// Bytes of the requests that were parsed and run, for statistics.
     peak: usize,
 }
@@ -87,6 +92,7 @@ impl Input {
     pub const fn new() -> Self {
         Input {
             buf: Vec::new(),
+            front: 0,
             filled: 0,
             scan: 0,
             state: State::Start,
@@ -96,7 +102,7 @@ impl Input {
             next: 0,
             big: Vec::new(),
             error: None,
-            stopped: false,
+            held: false,
             peak: 0,
         }
     }
@@ -116,9 +122,12 @@ impl Input {
         self.filled += bytes.len();
     }
 
-    /// Makes the buffer long enough for `extra` more bytes; doubles for long pipelines, so that copying
-    /// stays linear.
+    /// Makes the buffer long enough for `extra` more bytes; doubles for long requests, so that copying stays
+    /// linear.
     fn make_room(&mut self, extra: usize) {
+        if self.buf.len() - self.filled < extra {
+            self.cut_front();
+        }
         if self.buf.len() - self.filled < extra {
             let target = self.filled + extra.max(self.filled);
             self.buf.reserve_exact(target - self.buf.len());
@@ -146,6 +155,7 @@ impl Input {
         if !scratch.is_empty() || self.buf.is_empty() {
             return;
         }
+        self.cut_front();
         let rest = self.buf[..self.filled].to_vec();
         *scratch = std::mem::replace(&mut self.buf, rest);
     }
@@ -162,8 +172,21 @@ impl Input {
     }
 
     fn fill_big(&mut self, bytes: &[u8]) {
+        self.growing_big(bytes.len()).extend_from_slice(bytes);
+    }
+
+    /// The big argument that is being read, with room for `extra` more bytes. It at least doubles when it
+    /// grows (but never beyond its announced length), so that copying stays linear.
+    fn growing_big(&mut self, extra: usize) -> &mut Blob {
+        let State::BigBody { len, .. } = self.state else { unreachable!("a big argument is being read") };
         let blob = self.big.last_mut().expect("a big argument is being read");
-        blob.extend_from_slice(bytes);
+        if blob.capacity() < blob.len() + extra {
+            let target = len.min((2 * blob.len()).max(blob.len() + extra));
+            let mut grown = Blob::with_capacity(target);
+            grown.extend_from_slice(blob.as_slice());
+            *blob = grown;
+        }
+        blob
     }
 
     /// Where the next bytes of the socket belong: `read` is called with a buffer and returns how many
@@ -175,23 +198,21 @@ impl Input {
     ) -> Result<(usize, usize), E> {
         if let Some(missing) = self.big_missing() {
             let want = missing.min(budget.max(BIG_ARG_BYTES));
-            let blob = self.big.last_mut().expect("a big argument is being read");
-            let n = blob.append_with(want, read)?;
+            let n = self.growing_big(want).append_with(want, read)?;
             return Ok((n, want));
         }
         self.compact();
         self.make_room(budget);
-        let target = &mut self.buf[self.filled..];
-        let want = target.len();
-        let n = read(target)?;
+        let want = budget.min(self.buf.len() - self.filled);
+        let n = read(&mut self.buf[self.filled..self.filled + want])?;
         self.filled += n;
-        self.peak = self.peak.max(self.filled);
+        self.peak = self.peak.max(self.filled - self.front);
         Ok((n, want))
     }
 
     /// Bytes waiting, parsed or not.
     pub fn pending_bytes(&self) -> usize {
-        self.filled + self.big.iter().map(Blob::len).sum::<usize>()
+        self.filled - self.front + self.big.iter().map(Blob::len).sum::<usize>()
     }
 
     /// Whether a request is half read.
@@ -204,12 +225,12 @@ impl Input {
         self.buf.capacity()
             + self.args.capacity() * size_of::<Arg>()
             + self.requests.capacity() * size_of::<Request>()
-            + self.big.iter().map(Blob::len).sum::<usize>()
+            + self.big.iter().map(Blob::capacity).sum::<usize>()
     }
 
-    /// Capacity of the plain buffer (CLIENT LIST's qbuf + qbuf-free).
+    /// Capacity of the buffers (CLIENT LIST's qbuf + qbuf-free).
     pub fn buffer_capacity(&self) -> usize {
-        self.buf.capacity()
+        self.buf.capacity() + self.big.iter().map(Blob::capacity).sum::<usize>()
     }
 
     /// Longest the buffer has been since the last call.
@@ -220,8 +241,10 @@ impl Input {
     /// Gives back memory that an idle client does not need.
     pub fn shrink(&mut self) {
         self.compact();
+        self.cut_front();
         self.buf.truncate(self.filled);
         self.buf.shrink_to_fit();
+        self.big.iter_mut().for_each(Blob::shrink_to_fit);
         if self.requests.is_empty() {
             self.requests = Vec::new();
             self.args.shrink_to_fit();
@@ -247,10 +270,9 @@ impl Input {
         &self.requests[self.next..]
     }
 
-    /// Whether something waits to be run: parsed requests, or bytes behind a full batch. Such input holds
-    /// back further reading.
-    pub fn has_waiting(&self) -> bool {
-        self.next < self.requests.len() || self.stopped
+    /// Whether requests wait, parsed or in bytes that the last batch had no room for: another turn is due.
+    pub fn has_more(&self) -> bool {
+        self.held || self.next < self.requests.len()
     }
 
     /// The arguments of a request.
@@ -271,29 +293,35 @@ impl Input {
             return;
         }
         self.next = 0;
-        let consumed = match self.requests.last() {
-            Some(request) => request.end as usize,
-            None => self.consumed_without_requests(),
-        };
+        if let Some(request) = self.requests.last() {
+            self.front = request.end as usize;
+        } else if self.state == State::Start {
+            // Empty lines and frames without a request are consumed as they are passed over.
+            self.front = self.scan;
+        }
         self.requests.clear();
         if self.partial > 0 {
             self.args.drain(..self.partial);
             self.partial = 0;
             self.drop_run_bigs();
         }
-        if consumed == 0 {
-            return;
-        }
-        self.cut(0..consumed);
-        self.scan -= consumed;
-        for arg in self.args.iter_mut().filter(|a| a.start != Arg::BIG) {
-            arg.start -= consumed as u32;
+        if self.front >= self.filled - self.front {
+            self.cut_front();
         }
     }
 
-    /// With no request parsed, the bytes before the unfinished one (empty lines) are consumed.
-    fn consumed_without_requests(&self) -> usize {
-        if self.state == State::Start { self.scan } else { 0 }
+    /// Moves the input to the start of the buffer. Does nothing while parsed requests wait.
+    fn cut_front(&mut self) {
+        let front = self.front;
+        if front == 0 || !self.requests.is_empty() {
+            return;
+        }
+        self.cut(0..front);
+        self.front = 0;
+        self.scan -= front;
+        for arg in self.args.iter_mut().filter(|a| a.start != Arg::BIG) {
+            arg.start -= front as u32;
+        }
     }
 
     /// Drops big arguments of requests that were run and renumbers those of the unfinished one.
@@ -316,24 +344,24 @@ impl Input {
         self.big = kept;
     }
 
-    /// Parses until the batch is full, the input ends or the protocol is violated.
+    /// Parses until the batch is full, the input ends or the protocol is violated. [`Input::has_more`] tells
+    /// afterwards whether to come back although nothing new has arrived.
     pub fn parse(&mut self, limits: Limits) {
         self.compact();
-        self.parse_batch(limits);
-        let full = self.requests.len() >= BATCH_REQUESTS_MAX || !self.big.is_empty();
-        self.stopped = full && self.error.is_none() && self.state == State::Start && self.scan < self.filled;
-    }
-
-    fn parse_batch(&mut self, limits: Limits) {
-        while self.error.is_none() && self.requests.len() < BATCH_REQUESTS_MAX {
+        self.held = false;
+        // Until a client has authenticated, each request may change what is allowed in the next one.
+        let batch_max = if limits.unauthenticated { 1 } else { BATCH_REQUESTS_MAX };
+        while self.error.is_none() {
+            // A request with big arguments ends the batch: what follows waits for its turn.
+            let has_big = !self.big.is_empty() && self.state == State::Start;
+            if self.requests.len() >= batch_max || (has_big && !self.requests.is_empty()) {
+                self.held = self.scan < self.filled;
+                return;
+            }
             match self.step(limits) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(text) => self.error = Some(ProtocolError(text)),
-            }
-            // A request with big arguments ends the batch: what follows waits for its turn.
-            if !self.big.is_empty() && self.state == State::Start && !self.requests.is_empty() {
-                return;
             }
         }
     }
@@ -341,6 +369,9 @@ impl Input {
     /// One step of the state machine; false when more input is needed.
     #[inline]
     fn step(&mut self, limits: Limits) -> Result<bool, String> {
+        if self.scan > INPUT_BYTES_MAX {
+            return Err("Protocol error: too long request".into());
+        }
         match self.state {
             State::Start => self.start(limits),
             State::Bulks(left) => self.bulk_header(left, limits),
@@ -370,11 +401,8 @@ impl Input {
         self.scan = next;
         if count > 0 {
             self.state = State::Bulks(count);
-        } else if self.requests.is_empty() {
-            // Nothing to answer: the frame is dropped as if it had been run.
-            self.cut(0..next);
-            self.scan = 0;
         } else if let Some(last) = self.requests.last_mut() {
+            // Nothing to answer: the frame goes with the request before it.
             last.end = next as u32;
         }
         Ok(true)
@@ -519,4 +547,316 @@ fn parse_header_number(digits: &[u8]) -> Option<i64> {
 /// The offending byte as it may stand in an error line.
 fn printable(byte: u8) -> char {
     if byte.is_ascii_control() || !byte.is_ascii() { ' ' } else { byte as char }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::util::rng::Rng;
+
+    const OPEN: Limits = Limits { bulk_bytes_max: 512 << 20, unauthenticated: false };
+    const CLOSED: Limits = Limits { unauthenticated: true, ..OPEN };
+
+    /// What an input gives in the end: requests, then perhaps the error it stopped at.
+    type Outcome = (Vec<Vec<Vec<u8>>>, Option<String>);
+
+    /// Takes everything that can be taken without new bytes.
+    fn drain(input: &mut Input, limits: Limits, out: &mut Outcome) {
+        loop {
+            input.parse(limits);
+            while let Some(request) = input.next_request() {
+                out.0.push(input.args(request).iter().map(<[u8]>::to_vec).collect());
+            }
+            if let Some(error) = input.take_error() {
+                out.1 = Some(error.0);
+                return;
+            }
+            if !input.has_more() {
+                return;
+            }
+        }
+    }
+
+    fn all(bytes: &[u8], limits: Limits) -> Outcome {
+        let (mut input, mut out) = (Input::new(), Outcome::default());
+        input.feed(bytes);
+        drain(&mut input, limits, &mut out);
+        out
+    }
+
+    fn frame(args: &[&[u8]]) -> Vec<u8> {
+        let mut out = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            out.extend_from_slice(arg);
+            out.extend_from_slice(b"\r\n");
+        }
+        out
+    }
+
+    fn words(outcome: &Outcome) -> Vec<Vec<String>> {
+        let text = |arg: &Vec<u8>| String::from_utf8_lossy(arg).into_owned();
+        outcome.0.iter().map(|args| args.iter().map(text).collect()).collect()
+    }
+
+    fn error_of(bytes: &[u8]) -> String {
+        all(bytes, OPEN).1.unwrap_or_default()
+    }
+
+    #[test]
+    fn frames_and_lines() {
+        let got = all(
+            b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\n  set 'a b' \"\\x41\"\n\r\n\n*0\r\n*-1\r\nECHO x\r\n",
+            OPEN,
+        );
+        let expected = [vec!["GET", "k"], vec!["PING"], vec!["set", "a b", "A"], vec!["ECHO", "x"]];
+        assert_eq!(words(&got), expected);
+        assert_eq!(got.1, None);
+    }
+
+    #[test]
+    fn errors_have_the_texts_of_the_protocol() {
+        for (bytes, text) in [
+            (&b"*x\r\n"[..], "invalid multibulk length"),
+            (b"*2147483648\r\n", "invalid multibulk length"),
+            (b"*1\r\n$-1\r\n", "invalid bulk length"),
+            (b"*1\r\n$-1", ""),
+            (b"*1\r\n$x\r\n", "invalid bulk length"),
+            (b"*1\r\n$536870913\r\n", "invalid bulk length"),
+            (b"*1\r\nx\r\n", "expected '$', got 'x'"),
+            (b"*1\r\n\r\n", "expected '$', got ' '"),
+            (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", "expected '$', got 'f'"),
+            (b"set \"a\r\n", "unbalanced quotes in request"),
+            (b"set 'a'b\r\n", "unbalanced quotes in request"),
+        ] {
+            let expected = if text.is_empty() { String::new() } else { format!("Protocol error: {text}") };
+            assert_eq!(error_of(bytes), expected, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn endless_lines_are_cut_off() {
+        let long = |start: &[u8]| [start, &vec![b'1'; INLINE_BYTES_MAX + 1][..]].concat();
+        assert_eq!(error_of(&long(b"*")), "Protocol error: too big mbulk count string");
+        assert_eq!(error_of(&long(b"*1\r\n$")), "Protocol error: too big bulk count string");
+        assert_eq!(error_of(&long(b"")), "Protocol error: too big inline request");
+        assert_eq!(error_of(&vec![b'1'; INLINE_BYTES_MAX]), "");
+    }
+
+    #[test]
+    fn what_came_before_an_error_is_answered() {
+        let got = all(b"PING\r\n*1\r\n$4\r\nPING\r\n*1\r\nx\r\nPING\r\n", OPEN);
+        assert_eq!(words(&got), [["PING"], ["PING"]]);
+        assert_eq!(got.1.as_deref(), Some("Protocol error: expected '$', got 'x'"));
+    }
+
+    #[test]
+    fn small_requests_only_before_authentication() {
+        let eleven: Vec<&[u8]> = vec![b"x"; 11];
+        let error = |bytes: &[u8]| all(bytes, CLOSED).1;
+        let unauthenticated = |what: &str| Some(format!("Protocol error: unauthenticated {what} length"));
+        assert_eq!(error(&frame(&eleven)), unauthenticated("multibulk"));
+        assert_eq!(error(&frame(&eleven[1..])), None);
+        assert_eq!(error(&frame(&[b"AUTH", &[b'x'; 16385]])), unauthenticated("bulk"));
+        assert_eq!(error(&frame(&[b"AUTH", &[b'x'; 16384]])), None);
+        // The request behind AUTH is parsed when AUTH has run.
+        let mut input = Input::new();
+        input.feed(&[frame(&[b"AUTH", b"p"]), frame(&eleven)].concat());
+        input.parse(CLOSED);
+        assert_eq!(input.ready().len(), 1);
+        assert!(input.next_request().is_some() && input.has_more());
+        let mut out = Outcome::default();
+        drain(&mut input, OPEN, &mut out);
+        assert_eq!((out.0.len(), out.1), (1, None));
+    }
+
+    #[test]
+    fn a_batch_has_a_limit_and_the_rest_is_not_forgotten() {
+        let mut input = Input::new();
+        input.feed(&b"PING\r\n".repeat(2 * BATCH_REQUESTS_MAX + 1));
+        let mut batches = Vec::new();
+        loop {
+            input.parse(OPEN);
+            batches.push(input.ready().len());
+            while input.next_request().is_some() {}
+            if !input.has_more() {
+                break;
+            }
+        }
+        assert_eq!(batches, [BATCH_REQUESTS_MAX, BATCH_REQUESTS_MAX, 1]);
+        assert_eq!(input.pending_bytes(), 6, "the last batch is dropped when there is something new");
+        input.compact();
+        assert_eq!((input.pending_bytes(), input.is_mid_request()), (0, false));
+    }
+
+    #[test]
+    fn what_follows_a_big_argument_is_not_forgotten() {
+        let big = vec![b'b'; BIG_ARG_BYTES];
+        let set = frame(&[b"SET", b"k", &big]);
+        let got = all(&[&set[..], &set, b"PING\r\n", &set, b"*1\r\n$4\r\nPING\r\n"].concat(), OPEN);
+        assert_eq!(got.0.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 1, 3, 1]);
+        assert!(got.0.iter().filter(|args| args.len() == 3).all(|args| args[2] == big));
+    }
+
+    #[test]
+    fn empty_frames_cost_no_more_than_their_bytes() {
+        let mut input = Input::new();
+        input.feed(&b"*0\r\n\r\n*-1\r\n".repeat(200_000));
+        input.parse(OPEN);
+        assert!(input.ready().is_empty() && !input.has_more());
+        input.compact();
+        assert_eq!(input.pending_bytes(), 0);
+    }
+
+    #[test]
+    fn a_lent_buffer_goes_back() {
+        let mut scratch = vec![0; 64 * 1024];
+        let mut input = Input::new();
+        let mut out = Outcome::default();
+        let set = frame(&[b"SET", b"key", b"value"]);
+        for (bytes, left) in [(&set[..], 0), (&set[..20], 20), (&set[20..], 0)] {
+            input.lend(&mut scratch);
+            let read = |buf: &mut [u8]| {
+                buf[..bytes.len()].copy_from_slice(bytes);
+                Ok::<_, ()>(bytes.len())
+            };
+            input.read_from(64 * 1024, read).unwrap();
+            drain(&mut input, OPEN, &mut out);
+            input.give_back(&mut scratch);
+            assert_eq!(input.pending_bytes(), left);
+            assert_eq!(scratch.len(), 64 * 1024);
+        }
+        assert_eq!(words(&out), [["SET", "key", "value"], ["SET", "key", "value"]]);
+        input.shrink();
+        assert_eq!(input.buffer_capacity(), 0);
+    }
+
+    #[test]
+    fn requests_survive_when_their_client_waits_and_the_lent_buffer_goes() {
+        let mut scratch = vec![0; 64 * 1024];
+        let mut input = Input::new();
+        input.lend(&mut scratch);
+        input.feed(b"BLPOP a 0\r\nPING one\r\nPING two\r\nPI");
+        input.parse(OPEN);
+        input.next_request().unwrap();
+        input.give_back(&mut scratch);
+        assert_eq!(scratch.len(), 64 * 1024);
+        input.feed(b"NG three\r\n");
+        let mut out = Outcome::default();
+        drain(&mut input, OPEN, &mut out);
+        assert_eq!(words(&out), [["PING", "one"], ["PING", "two"], ["PING", "three"]]);
+    }
+
+    #[test]
+    fn a_request_that_was_put_back_comes_again() {
+        let mut input = Input::new();
+        input.feed(b"A\r\nB\r\n");
+        input.parse(OPEN);
+        input.next_request().unwrap();
+        input.unget();
+        let mut out = Outcome::default();
+        drain(&mut input, OPEN, &mut out);
+        assert_eq!(words(&out), [["A"], ["B"]]);
+    }
+
+    #[test]
+    fn memory_promised_to_a_big_argument_grows_with_what_comes() {
+        let mut input = Input::new();
+        input.feed(b"*1\r\n$536870912\r\n");
+        input.parse(OPEN);
+        assert!(input.big[0].capacity() <= BIG_ARG_ADVANCE_BYTES + 4096);
+        let mut sent = 0;
+        while sent < 40 << 20 {
+            sent += input.read_from(1 << 20, |buf| Ok::<_, ()>(buf.len())).unwrap().0;
+        }
+        assert!(input.big[0].capacity() <= 80 << 20, "{}", input.big[0].capacity());
+    }
+
+    /// A random valid stream of requests, and what it means.
+    fn random_stream(rng: &mut Rng) -> (Vec<u8>, Vec<Vec<Vec<u8>>>) {
+        let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+        for _ in 0..1 + rng.below(12) {
+            match rng.below(8) {
+                0 => bytes
+                    .extend_from_slice([&b"*0\r\n"[..], b"\r\n", b"*-1\r\n", b"\n"][rng.below(4) as usize]),
+                1 => {
+                    bytes.extend_from_slice(b"ECHO \"a\\x00b\" 'c'\r\n");
+                    expected.push(vec![b"ECHO".to_vec(), b"a\0b".to_vec(), b"c".to_vec()]);
+                }
+                _ => {
+                    let arg = |rng: &mut Rng| {
+                        let len = match rng.below(12) {
+                            0 => BIG_ARG_BYTES as u64 + rng.below(3) - 1,
+                            1 => rng.below(100_000),
+                            _ => rng.below(30),
+                        };
+                        let mut arg = vec![0; len as usize];
+                        rng.fill(&mut arg);
+                        arg
+                    };
+                    let args: Vec<Vec<u8>> = (0..1 + rng.below(5)).map(|_| arg(rng)).collect();
+                    bytes.extend(frame(&args.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+                    expected.push(args);
+                }
+            }
+        }
+        (bytes, expected)
+    }
+
+    #[test]
+    fn streams_torn_anywhere_mean_the_same() {
+        let seed = 20261122;
+        println!("seed {seed}");
+        let mut rng = Rng::from_seed(seed);
+        for _ in 0..300 {
+            let (bytes, expected) = random_stream(&mut rng);
+            let (mut input, mut out) = (Input::new(), Outcome::default());
+            let mut scratch = vec![0; 4096];
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let most = [3, 100, 5_000, 200_000][rng.below(4) as usize];
+                let n = (1 + rng.below(most) as usize).min(rest.len());
+                let (part, tail) = rest.split_at(n);
+                rest = tail;
+                if rng.below(2) == 0 {
+                    input.lend(&mut scratch);
+                    let mut part = part;
+                    while !part.is_empty() {
+                        let budget = 1 + rng.below(70_000) as usize;
+                        let read = |buf: &mut [u8]| Ok::<_, ()>(std::io::Read::read(&mut part, buf).unwrap());
+                        input.read_from(budget, read).unwrap();
+                        drain(&mut input, OPEN, &mut out);
+                    }
+                } else {
+                    input.feed(part);
+                    drain(&mut input, OPEN, &mut out);
+                }
+                if rng.below(2) == 0 {
+                    input.give_back(&mut scratch);
+                    scratch.resize(scratch.len().max(4096), 0);
+                }
+                if rng.below(20) == 0 {
+                    input.shrink();
+                }
+            }
+            assert!(out == (expected, None), "seed {seed}");
+            input.compact();
+            assert_eq!(input.pending_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_pipeline_torn_at_every_byte_means_the_same() {
+        let bytes =
+            [&frame(&[b"SET", b"k", b"v"])[..], b"*0\r\nECHO 'a b'\r\n\r\n", &frame(&[b"GET", b""])].concat();
+        let whole = all(&bytes, OPEN);
+        for at in 0..=bytes.len() {
+            let (mut input, mut out) = (Input::new(), Outcome::default());
+            for part in [&bytes[..at], &bytes[at..]] {
+                input.feed(part);
+                drain(&mut input, OPEN, &mut out);
+            }
+            assert!(out == whole, "torn at {at}");
+        }
+    }
 }

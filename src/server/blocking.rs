@@ -160,8 +160,14 @@ impl Server {
     /// Ends a client's wait with an error or, without one, with its command's timeout reply.
     pub(super) fn unblock(&mut self, client: &mut Client, error: Option<&CmdError>) {
         let Some(waiting) = self.release(client) else { return };
+        let id = waiting.command.id;
+        self.stats.counters.commands += 1;
+        self.stats.commands.ran(id, 0, self.config.latency_tracking);
         match error {
-            Some(error) => self.reply_error(client, error),
+            Some(error) => {
+                self.stats.commands.failed(id);
+                self.reply_error(client, error);
+            }
             None => write_timeout(client, waiting.command.spec.on_timeout),
         }
         self.queue_write(client);

@@ -1,7 +1,7 @@
 //! `call`: the one function in which every command of every source runs.
 
 use super::Server;
-use super::client::{Client, Role};
+use super::client::Client;
 use super::table::{Command, Handler};
 use super::{ServerCtx, blocking};
 use crate::command::spec::Flags;
@@ -24,17 +24,12 @@ impl Server {
         let mark = client.reply.mark();
         let dirty = self.keyspace.changes.dirty;
         let start_ns = self.now.mono_ns;
-        if !self.monitors.is_empty() {
-            self.feed_monitors(client, command, args);
-        }
         let (result, propagate) = self.run_handler(client, command, args, hashed);
         self.read_clock();
         let ns = self.now.mono_ns - start_ns;
-        self.stats.commands.ran(command.id, ns, self.config.latency_tracking);
-        self.stats.counters.commands += 1;
         self.unit.command_ns += ns;
-        if ns >= self.slow_ns {
-            self.note_slow(client, command, args, ns);
+        if !matches!(result, Ok(Outcome::Block(_))) {
+            self.count_call(client, command, args, ns);
         }
         let outcome = match result {
             Ok(outcome) => outcome,
@@ -45,10 +40,21 @@ impl Server {
                 Outcome::Done
             }
         };
-        if self.keyspace.changes.dirty != dirty && self.propagating() {
+        let changed = self.keyspace.changes.dirty != dirty || matches!(propagate, Propagate::Always);
+        if changed && self.propagating() {
             self.unit.propagate(client.db, command, args, propagate);
         }
         outcome
+    }
+
+    /// Counts a call that is complete (one that has to wait is counted when it comes to its end).
+    #[inline]
+    fn count_call(&mut self, client: &Client, command: &Command, args: Args<'_>, ns: u64) {
+        self.stats.commands.ran(command.id, ns, self.config.latency_tracking);
+        self.stats.counters.commands += 1;
+        if ns >= self.slow_ns {
+            self.note_slow(client, command, args, ns);
+        }
     }
 
     #[inline]
@@ -96,6 +102,9 @@ impl Server {
             Outcome::Done => {}
             Outcome::Block(on) => self.block(client, command, args.to_owned(), *on),
         }
+        if !self.monitors.is_empty() {
+            self.feed_monitors(client, command, args);
+        }
     }
 
     /// Runs a command inside a transaction: one that has to wait answers at once as if its time were over.
@@ -105,8 +114,15 @@ impl Server {
         command: &'static Command,
         args: Args<'_>,
     ) {
-        if let Outcome::Block(_) = self.call(client, command, args, Hashed::default()) {
+        let outer = std::mem::replace(&mut self.unit.no_waiting, true);
+        let outcome = self.call(client, command, args, Hashed::default());
+        self.unit.no_waiting = outer;
+        if let Outcome::Block(_) = outcome {
             blocking::write_timeout(client, command.spec.on_timeout);
+            self.count_call(client, command, args, 0);
+        }
+        if !self.monitors.is_empty() {
+            self.feed_monitors(client, command, args);
         }
     }
 
@@ -158,26 +174,6 @@ impl Server {
             ms => ms.saturating_mul(1_000_000),
         };
         self.slow_ns = slowlog_ns.min(latency_ns);
-    }
-
-    /// Shows a command to the clients that monitor.
-    #[cold]
-    fn feed_monitors(&mut self, client: &Client, command: &Command, args: Args<'_>) {
-        if command.is(Flags::SKIP_MONITOR) || command.is(Flags::ADMIN) {
-            return;
-        }
-        let us = self.clock.wall_us();
-        let source = if client.role == Role::Internal { "lua" } else { &client.peer.addr };
-        let mut line =
-            format!("+{}.{:06} [{} {}]", us / 1_000_000, us % 1_000_000, client.db, source).into_bytes();
-        for arg in super::redact(command, args) {
-            line.push(b' ');
-            crate::util::quote::push_quoted(&mut line, &arg);
-        }
-        line.extend_from_slice(b"\r\n");
-        for slot in self.monitors.clone() {
-            self.send_to(slot, &line);
-        }
     }
 }
 

@@ -24,6 +24,9 @@ pub struct Cron {
 impl Server {
     /// Runs the jobs that are due.
     pub fn run_cron(&mut self) {
+        if self.debug.pause_cron {
+            return;
+        }
         let now_ms = self.now.mono_ms();
         self.cron.runs += 1;
         for (i, (period_ms, job)) in JOBS.iter().enumerate() {
@@ -34,10 +37,14 @@ impl Server {
         }
     }
 
-    /// What has to be done before the loop waits: due keys, ended waits and pauses.
+    /// What has to be done before the loop waits: due keys, ended waits and pauses, making room. True if
+    /// there is more of it than belongs in one turn.
     pub fn before_sleep(&mut self) -> bool {
         self.time_out_blocked();
         self.end_pause_if_due();
+        if self.memory.evicting {
+            self.make_room();
+        }
         self.expire_keys()
     }
 
@@ -54,11 +61,8 @@ impl Server {
     }
 
     fn keyspace_next_expiry_ms(&self) -> Option<i64> {
-        if self.keyspace.expiry == crate::keyspace::Expiry::Hide {
-            None
-        } else {
-            self.keyspace.next_expiry_ms()
-        }
+        let waits = self.active_expire && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
+        if waits { self.keyspace.next_expiry_ms() } else { None }
     }
 
     /// Removes keys that are due. True if there are more than one turn's worth.
@@ -79,6 +83,16 @@ impl Server {
         if self.pause.is_some_and(|p| p.until_ms <= self.now.wall_ms) {
             self.end_pause();
         }
+    }
+
+    /// CLIENT PAUSE. A running pause becomes stricter and longer, never laxer or shorter; meanwhile keys do
+    /// not expire, for that would be a write.
+    pub(super) fn begin_pause(&mut self, pause: super::Pause) {
+        let old = self.pause.unwrap_or(pause);
+        let until_ms = pause.until_ms.max(old.until_ms);
+        self.pause = Some(super::Pause { all: pause.all || old.all, until_ms });
+        self.arm(super::gate::gate::PAUSE, true);
+        self.keyspace.expiry = crate::keyspace::Expiry::Hide;
     }
 
     /// Ends CLIENT PAUSE: postponed input goes on.

@@ -2,7 +2,7 @@
 //! says which gates are armed; an unarmed gate costs nothing.
 
 use super::Server;
-use super::client::Client;
+use super::client::{Client, Role};
 use super::table::Command;
 use crate::command::error::{self, CmdError};
 use crate::command::spec::Flags;
@@ -20,6 +20,8 @@ pub mod gate {
     pub const DISK: u32 = 1 << 3;
     /// Clients are paused.
     pub const PAUSE: u32 = 1 << 4;
+    /// There are clients that monitor.
+    pub const MONITORS: u32 = 1 << 5;
 }
 
 /// Why a command does not run now.
@@ -38,6 +40,7 @@ const GATES: &[(u32, Gate)] = &[
     (gate::MEMORY, memory),
     (gate::DISK, disk),
     (gate::LOADING, loading),
+    (gate::MONITORS, no_monitor),
     (gate::PAUSE, paused),
 ];
 
@@ -72,7 +75,7 @@ impl Server {
         command: &Command,
         args: &Args<'_>,
     ) -> Result<(), Reject> {
-        let when_run = self.armed & !(gate::AUTH | gate::PAUSE | gate::MEMORY);
+        let when_run = self.armed & !(gate::AUTH | gate::PAUSE | gate::MEMORY | gate::MONITORS);
         GATES
             .iter()
             .filter(|(bit, _)| when_run & bit != 0)
@@ -137,6 +140,18 @@ fn loading(_: &mut Server, _: &Client, command: &Command, _: &Args<'_>) -> Resul
 
 /// Data is not complete yet.
 const LOADING: CmdError = CmdError::new("LOADING Redis is loading the dataset in memory");
+
+/// A client that monitors is no client of the data any more.
+fn no_monitor(_: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    let on_data = Flags::WRITE | Flags::READONLY | Flags::MAY_REPLICATE;
+    if client.role != Role::Monitor || !command.spec.flags.any(on_data) {
+        return Ok(());
+    }
+    Err(Reject::Error(MONITOR_ON_DATA))
+}
+
+/// A command on keys from a client that monitors (Redis counts such clients among the replicas).
+const MONITOR_ON_DATA: CmdError = CmdError::new("ERR Replica can't interact with the keyspace");
 
 fn paused(server: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
     let writes = |c: &Command| c.is(Flags::WRITE) || c.is(Flags::MAY_REPLICATE);

@@ -50,7 +50,7 @@ impl Server {
         if open && let Some(error) = input.take_error() {
             self.protocol_error(&mut client, error.0);
         }
-        let more = open && input.has_waiting();
+        let more = open && input.has_more();
         client.input = input;
         self.put_back(client);
         if more { Turn::More } else { Turn::Done }
@@ -83,7 +83,10 @@ impl Server {
         }
         match client.close {
             Some(Close::AfterReply) if !client.reply.is_empty() => {}
-            Some(_) => self.pending_closes.push(client.slot),
+            Some(_) => {
+                client.close_now();
+                self.pending_closes.push(client.slot);
+            }
             None => {}
         }
         self.clients.put(client);
@@ -129,13 +132,14 @@ impl Server {
     /// Runs one request, or refuses, queues or postpones it.
     #[inline]
     fn process(&mut self, client: &mut Client, prepared: Prepared, args: Args<'_>) -> Processed {
+        client.last_command = prepared.command;
         let command = match prepared.command {
             Some(command) if self.is_runnable(command, &args) => command,
             _ => return self.refuse_unrunnable(client, prepared.command, args),
         };
         match self.admit(client, command, &args) {
             Ok(()) => {}
-            Err(Reject::Error(error)) => return self.refuse(client, Some(command), &error),
+            Err(Reject::Error(error)) => return self.refuse(client, Some(command), args, &error),
             Err(Reject::Postpone) => return self.postpone(client),
         }
         client.commands += 1;
@@ -144,12 +148,11 @@ impl Server {
             && !command.is(Flags::IMMEDIATE_IN_MULTI)
         {
             if command.is(Flags::NO_MULTI) {
-                return self.refuse(client, Some(command), &NOT_IN_MULTI);
+                return self.refuse(client, Some(command), args, &NOT_IN_MULTI);
             }
             multi.queue.push(Queued { command, args: args.to_owned() });
             client.reply.simple("QUEUED");
         } else {
-            client.last_command = Some(command);
             self.enter_unit();
             self.call_for_client(client, command, args, prepared.hashed);
             self.leave_unit();
@@ -163,7 +166,9 @@ impl Server {
     /// Whether a row can run with these arguments at all.
     #[inline]
     fn is_runnable(&self, command: &Command, args: &Args<'_>) -> bool {
-        command.spec.arity_ok(args.len()) && !matches!(command.handler, Handler::Container)
+        command.spec.arity_ok(args.len())
+            && !matches!(command.handler, Handler::Container)
+            && (command.subcommands.is_empty() || args.len() == 1 || command.is(Flags::OPEN_CONTAINER))
     }
 
     /// Answers a request that names no command, no subcommand, or has the wrong number of arguments.
@@ -186,10 +191,10 @@ impl Server {
         }
         let error = match command {
             None => unknown_command(&args),
-            Some(c) if args.len() > 1 && matches!(c.handler, Handler::Container) => unknown_subcommand(&args),
+            Some(c) if args.len() > 1 && !c.subcommands.is_empty() => unknown_subcommand(&args),
             Some(c) => wrong_arity(c.spec.name),
         };
-        self.refuse(client, command, &error)
+        self.refuse(client, command, args, &error)
     }
 
     /// Answers a request that does not run; an open transaction will not run either.
@@ -198,8 +203,10 @@ impl Server {
         &mut self,
         client: &mut Client,
         command: Option<&'static Command>,
+        args: Args<'_>,
         error: &CmdError,
     ) -> Processed {
+        let mark = client.reply.mark();
         if let Some(command) = command {
             self.stats.commands.rejected(command.id);
         }
@@ -213,17 +220,18 @@ impl Server {
                 let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
                 text.extend_from_slice(error.as_bytes());
                 self.reply_error(client, &CmdError::text(text));
+                // MULTI was shown; so is the end of the transaction.
+                self.feed_monitors(client, command.expect("it is EXEC"), args);
             }
             multi => {
                 if let Some(multi) = multi {
                     multi.aborted = true;
                 }
-                let mark = client.reply.mark();
                 self.reply_error(client, error);
-                if client.reply_mode != ReplyMode::On {
-                    self.suppress_reply(client, mark);
-                }
             }
+        }
+        if client.reply_mode != ReplyMode::On {
+            self.suppress_reply(client, mark);
         }
         Processed::Ran
     }
@@ -247,7 +255,11 @@ impl Server {
 
     fn protocol_error(&mut self, client: &mut Client, text: String) {
         log::debug!(target: "aikv", "Protocol error from {}: {text}", client.peer.addr);
+        let mark = client.reply.mark();
         self.reply_error(client, &CmdError::text(format!("ERR {text}")));
+        if client.reply_mode != ReplyMode::On {
+            self.suppress_reply(client, mark);
+        }
         client.close = Some(Close::AfterReply);
     }
 }
@@ -283,7 +295,7 @@ fn unknown_command(args: &Args<'_>) -> CmdError {
 }
 
 /// The error for a subcommand that does not exist.
-pub(super) fn unknown_subcommand(args: &Args<'_>) -> CmdError {
+fn unknown_subcommand(args: &Args<'_>) -> CmdError {
     let mut text = b"ERR unknown subcommand '".to_vec();
     text.extend_from_slice(clip(args.get(1), SHOWN_BYTES_MAX));
     text.extend_from_slice(b"'. Try ");

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod memory;
 pub mod multi;
 pub mod table;
+pub mod title;
 pub mod unit;
 
 use crate::command::Propagate;
@@ -27,6 +28,7 @@ use crate::sys::clock::Clock;
 use blocking::Blocking;
 use client::{Client, Clients, Close, Peer};
 use multi::Watches;
+use std::net::SocketAddr;
 use table::{Command, Table};
 use unit::{Propagation, Unit};
 
@@ -115,7 +117,7 @@ pub struct Server {
     pub resumed: Vec<usize>,
     /// Things for `net` to do.
     pub net_ops: Vec<NetOp>,
-    /// Slots of clients that are shown all commands.
+    /// Slots of clients that are shown all commands (see `commands/monitor.rs`).
     pub monitors: Vec<usize>,
     /// CLIENT PAUSE.
     pub pause: Option<Pause>,
@@ -125,12 +127,16 @@ pub struct Server {
     pub disk_error: Option<String>,
     /// Where the process stands.
     pub process: Process,
+    /// Says whether the configured addresses can be listened on, given those that are listened on now.
+    pub listen_check: ListenCheck,
     /// Memory figures.
     pub memory: memory::Memory,
     /// Peak sizes that CLIENT and INFO show.
     pub peaks: limits::Peaks,
     /// Whether keys go at their time by themselves (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
+    /// What DEBUG has set.
+    pub debug: commands::debug::Debug,
     /// Gates that are asked.
     armed: u32,
     /// Commands at least this long are looked at by the slow log and the latency monitor.
@@ -160,7 +166,14 @@ pub struct Process {
     pub started_mono_ms: u64,
     /// Descriptions of the listeners for INFO.
     pub listeners: Vec<String>,
+    /// TCP addresses that are listened on.
+    pub addresses: Vec<SocketAddr>,
+    /// The option `bind` as it is in effect.
+    pub bind: Vec<String>,
 }
+
+/// Tries whether addresses can be listened on; `net` gives it to the server.
+pub type ListenCheck = fn(&Config, &[SocketAddr]) -> std::io::Result<()>;
 
 /// Why a connection is refused: the bytes to send before it is closed.
 pub type Refused = &'static [u8];
@@ -198,9 +211,11 @@ impl Server {
             postponed: Vec::new(),
             disk_error: None,
             process: Process::default(),
+            listen_check: |_, _| Ok(()),
             memory: memory::Memory::default(),
             peaks: limits::Peaks::default(),
             active_expire: true,
+            debug: commands::debug::Debug::default(),
             armed: 0,
             slow_ns: u64::MAX,
             wall_offset_ns: 0,
@@ -214,6 +229,7 @@ impl Server {
         server.process.started_ms = server.now.wall_ms;
         server.process.started_mono_ms = server.now.mono_ms();
         server.apply_all();
+        server.memory.startup = crate::sys::alloc::used_memory();
         Ok(server)
     }
 
@@ -293,7 +309,7 @@ impl Server {
     fn forget(&mut self, client: &mut Client) {
         self.release(client);
         self.watches.unwatch(client);
-        self.monitors.retain(|slot| *slot != client.slot);
+        self.end_monitoring(client);
         self.postponed.retain(|slot| *slot != client.slot);
         self.resumed.retain(|slot| *slot != client.slot);
         self.pending_writes.retain(|slot| *slot != client.slot);
@@ -310,8 +326,11 @@ impl Server {
         }
     }
 
-    /// Adds bytes to the output of a client that is not running.
+    /// Adds bytes to the output of a client that is not running, unless it is about to be closed.
     pub fn send_to(&mut self, slot: usize, bytes: &[u8]) {
+        if self.clients.get(slot).is_none_or(|c| c.close.is_some()) {
+            return;
+        }
         let Some(mut client) = self.clients.take(slot) else { return };
         client.reply.raw(bytes);
         self.queue_write(&mut client);
@@ -319,14 +338,18 @@ impl Server {
         self.clients.put(client);
     }
 
-    /// Closes a client that is not running.
+    /// Closes a client that is not running. From now on it takes part in nothing: a key it waited for goes
+    /// to the next client, and no command is shown to it.
     pub fn close_client(&mut self, slot: usize, how: Close) {
-        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Some(mut client) = self.clients.take(slot) else { return };
         client.close = Some(how);
         if how == Close::Now || client.reply.is_empty() {
             client.close = Some(Close::Now);
+            self.release(&mut client);
+            self.end_monitoring(&mut client);
             self.pending_closes.push(slot);
         }
+        self.clients.put(client);
     }
 
     /// Checks what must always hold between parts.
@@ -337,14 +360,31 @@ impl Server {
     }
 }
 
-/// The arguments as they may be shown: secrets are cut.
+/// The arguments as they may be shown: secrets are cut. Of a command whose usage has words like `AUTH`
+/// (HELLO, MIGRATE) only what follows such a word is a secret, of others all arguments are.
 pub(crate) fn redact(command: &Command, args: Args<'_>) -> Vec<Vec<u8>> {
-    let secret = command.is(Flags::SENSITIVE);
-    let show = |(i, arg): (usize, &[u8])| {
-        let keep = !secret || i <= usize::from(command.spec.container().is_some());
-        if keep { arg.to_vec() } else { b"(redacted)".to_vec() }
+    let mut shown: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
+    if !command.is(Flags::SENSITIVE) {
+        return shown;
+    }
+    let usage = command.spec.usage;
+    let secrets_behind = |arg: &[u8]| {
+        let word = ["AUTH2", "AUTH"].into_iter().find(|word| arg.eq_ignore_ascii_case(word.as_bytes()))?;
+        let (_, behind) = usage.split_once(&format!("{word} "))?;
+        // The words up to the end of the bracket or alternative.
+        Some(behind.split([']', '|']).next()?.split_whitespace().count())
     };
-    args.iter().enumerate().map(show).collect()
+    let first = 1 + usize::from(command.spec.container().is_some());
+    let mut hide = if usage.contains("AUTH ") { 0 } else { usize::MAX };
+    for arg in shown.iter_mut().skip(first) {
+        if hide > 0 {
+            *arg = b"(redacted)".to_vec();
+            hide -= 1;
+        } else {
+            hide = secrets_behind(arg).unwrap_or(0);
+        }
+    }
+    shown
 }
 
 /// Sent to a remote client when neither a password nor an open mode was configured.

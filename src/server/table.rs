@@ -75,7 +75,11 @@ impl Table {
         let data = crate::command::FAMILIES.iter().copied().flatten();
         let server = super::commands::FAMILIES.iter().copied().flatten();
         let mut rows: Vec<(&'static Spec, Handler)> = Vec::new();
-        rows.extend(data.map(|(spec, f)| (spec, Handler::Data(*f))));
+        let handler = |spec: &Spec, run: DataFn| match spec.flags.has(Flags::CONTAINER) {
+            true => Handler::Container,
+            false => Handler::Data(run),
+        };
+        rows.extend(data.map(|(spec, f)| (spec, handler(spec, *f))));
         rows.extend(server.map(|(spec, handler)| (spec, *handler)));
         let commands = join(rows);
         let mut names: HashMap<String, &'static Command> = HashMap::new();

@@ -16,17 +16,24 @@ pub struct Unit {
     pub depth: u32,
     /// Nanoseconds spent in commands.
     pub command_ns: u64,
+    /// Whether a command of a transaction or script runs: it must answer at once, with one reply.
+    pub no_waiting: bool,
     /// Effects to be propagated, in order, with their databases.
     ops: Vec<(usize, OwnedArgs)>,
 }
 
 impl Unit {
+    /// Adds a command that nobody ran (DEBUG REPLICATE).
+    pub(super) fn propagate_also(&mut self, db: usize, args: OwnedArgs) {
+        self.ops.push((db, args));
+    }
+
     /// Adds the effect of a command.
     pub(super) fn propagate(&mut self, db: usize, command: &Command, args: Args<'_>, how: Propagate) {
         match how {
             // What a transaction or script did was added by its inner commands.
             Propagate::Verbatim if command.is(Flags::EXEC) || command.is(Flags::SCRIPT_RUNNER) => {}
-            Propagate::Verbatim => self.ops.push((db, args.to_owned())),
+            Propagate::Verbatim | Propagate::Always => self.ops.push((db, args.to_owned())),
             Propagate::As(commands) => self.ops.extend(commands.into_iter().map(|args| (db, args))),
             Propagate::Never => {}
         }
@@ -39,6 +46,15 @@ pub trait Sink: Send {
     fn append(&mut self, bytes: &[u8]);
 }
 
+/// How the effects of a unit belong together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// All or none of them: more than one is wrapped in MULTI and EXEC.
+    Whole,
+    /// Each by itself: removals of keys whose time was over, or that had to make room.
+    Apart,
+}
+
 /// The database effects were last written for, and who takes them.
 #[derive(Default)]
 pub struct Propagation {
@@ -49,11 +65,10 @@ pub struct Propagation {
 }
 
 impl Propagation {
-    /// Encodes the effects of a unit once and gives them to every sink. More than one effect is wrapped in
-    /// MULTI and EXEC, so that it is taken whole or not at all.
-    fn write(&mut self, ops: &[(usize, OwnedArgs)]) {
+    /// Encodes the effects of a unit once and gives them to every sink.
+    fn write(&mut self, ops: &[(usize, OwnedArgs)], taken: Taken) {
         self.buffer.clear();
-        let wrap = ops.len() > 1;
+        let wrap = ops.len() > 1 && taken == Taken::Whole;
         for (i, (db, args)) in ops.iter().enumerate() {
             if self.selected != Some(*db) {
                 let digits = db.to_string();
@@ -119,10 +134,11 @@ impl Server {
 
     /// Reads the change log once for all who listen.
     fn end_of_unit(&mut self) {
+        let taken = if self.unit.ops.is_empty() { Taken::Apart } else { Taken::Whole };
         let mut ops = self.keyspace.changes.take_implicit();
         ops.append(&mut self.unit.ops);
         if !ops.is_empty() {
-            self.propagation.write(&ops);
+            self.propagation.write(&ops, taken);
         }
         for change in self.keyspace.changes.take() {
             self.note_ready(&change);
@@ -175,5 +191,121 @@ impl Server {
         listen(!self.blocking.is_empty(), listener::WAITERS);
         listen(!self.propagation.sinks.is_empty(), listener::PROPAGATION);
         self.keyspace.changes.listening = mask;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::server::client::Peer;
+    use crate::sys::background::Background;
+    use crate::sys::clock::Clock;
+    use std::sync::{Arc, Mutex};
+
+    const START_MS: i64 = 1_767_225_600_000;
+
+    /// Keeps what was propagated.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink for Kept {
+        fn append(&mut self, bytes: &[u8]) {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+        }
+    }
+
+    /// A server with one client, and what it propagates.
+    struct World {
+        server: Server,
+        slot: usize,
+        kept: Kept,
+    }
+
+    impl World {
+        fn new() -> World {
+            crate::collections::hash::seed_hashes(7);
+            let server = Server::new(Config::default(), Clock::fake(START_MS), 7, Background::inline());
+            let (mut server, kept) = (server.unwrap(), Kept::default());
+            server.propagation.sinks.push(Box::new(kept.clone()));
+            server.update_listeners();
+            let slot = server.accept(Peer { is_local: true, ..Peer::default() }).unwrap();
+            World { server, slot, kept }
+        }
+
+        /// Runs inline requests and gives the commands that were propagated, each as one line.
+        fn effects(&mut self, requests: &[&str]) -> Vec<String> {
+            for request in requests {
+                let input = &mut self.server.clients.get_mut(self.slot).unwrap().input;
+                input.feed(format!("{request}\r\n").as_bytes());
+                self.server.begin_turn();
+                self.server.run(self.slot);
+            }
+            self.taken()
+        }
+
+        fn wait(&mut self, ms: u64) -> Vec<String> {
+            self.server.clock.advance(ms * 1_000_000);
+            self.server.begin_turn();
+            while self.server.before_sleep() {}
+            self.taken()
+        }
+
+        fn taken(&mut self) -> Vec<String> {
+            let bytes = std::mem::take(&mut *self.kept.0.lock().unwrap());
+            let text = String::from_utf8(bytes).unwrap();
+            let commands = text.split('*').skip(1).map(|command| {
+                let words = command.split("\r\n").skip(1).filter(|line| !line.starts_with('$'));
+                words.collect::<Vec<_>>().join(" ").trim_end().to_string()
+            });
+            commands.collect()
+        }
+    }
+
+    #[test]
+    fn relative_times_propagate_as_absolute_ones() {
+        let mut world = World::new();
+        assert_eq!(
+            world.effects(&["SET k v", "EXPIRE k 10"])[2],
+            format!("PEXPIREAT k {}", START_MS + 10_000)
+        );
+        assert_eq!(world.effects(&["pexpire k 5 LT"]), [format!("PEXPIREAT k {} LT", START_MS + 5)]);
+        assert_eq!(world.effects(&["EXPIRE k 10 LT", "EXPIRE none 1"]), [""; 0]);
+        assert_eq!(world.effects(&["PERSIST k", "PERSIST k"]), ["PERSIST k"]);
+        assert_eq!(world.effects(&["EXPIRE k -1"]), ["DEL k"]);
+        world.effects(&["CONFIG SET lazyfree-lazy-expire yes", "SET k v"]);
+        assert_eq!(world.effects(&["PEXPIREAT k 1"]), ["UNLINK k"]);
+    }
+
+    #[test]
+    fn removals_of_the_keyspace_come_first_and_apart() {
+        let mut world = World::new();
+        world.effects(&["DEBUG SET-ACTIVE-EXPIRE 0"]);
+        let set = ["SET a 1 PX 10", "SET b 1 PX 10", "SET c 1 PX 10"];
+        world.effects(&set);
+        assert_eq!(world.wait(20), [""; 0]);
+        assert_eq!(world.effects(&["GET a"]), ["DEL a"]);
+        assert_eq!(world.effects(&["SET b 2"]), ["MULTI", "DEL b", "SET b 2", "EXEC"]);
+        assert_eq!(world.effects(&["SCAN 0 COUNT 100", "GET c"]), ["DEL c"]);
+        world.effects(&set);
+        world.effects(&["DEBUG SET-ACTIVE-EXPIRE 1"]);
+        let mut removed = world.wait(20);
+        removed.sort();
+        assert_eq!(removed, ["DEL a", "DEL b", "DEL c"]);
+    }
+
+    #[test]
+    fn commands_that_change_nothing_are_not_propagated_but_flushes_are() {
+        let mut world = World::new();
+        world.effects(&["SET a 1"]);
+        assert_eq!(world.effects(&["DEL x", "RENAMENX a a", "COPY a a", "COPY x y", "MOVE a 0"]), [""; 0]);
+        assert_eq!(world.effects(&["DEL a x"]), ["DEL a x"]);
+        assert_eq!(world.effects(&["FLUSHDB", "FLUSHALL ASYNC"]), ["FLUSHDB", "FLUSHALL ASYNC"]);
+        assert_eq!(
+            world.effects(&["MULTI", "SET a 1", "GET a", "DEL a", "EXEC"]).join("; "),
+            "MULTI; SET a 1; DEL a; EXEC"
+        );
+        assert_eq!(world.effects(&["SELECT 3", "SET a 1"]), ["SELECT 3", "SET a 1"]);
+        assert_eq!(world.effects(&["DEBUG REPLICATE ONE two"]), ["ONE two"]);
     }
 }

@@ -242,6 +242,18 @@ pub fn name() -> String {
     format!("jemalloc-{}", version.split('-').next().unwrap_or_default())
 }
 
+/// One of jemalloc's numbers by its name, whatever its width (DEBUG MALLCTL).
+pub fn control_value(name: &std::ffi::CStr) -> Option<i64> {
+    let wide = read_ctl::<u64>(name).map(|value| value as i64);
+    let narrow = || read_ctl::<u32>(name).map(i64::from);
+    wide.or_else(narrow).or_else(|| read_ctl::<u8>(name).map(i64::from))
+}
+
+/// Triggers one of jemalloc's actions by its name (DEBUG MALLCTL-STR name VOID). False if there is none.
+pub fn control_action(name: &std::ffi::CStr) -> bool {
+    act_ctl(name)
+}
+
 /// Reads one of jemalloc's values. `T` must be the type documented for the name.
 fn read_ctl<T: Copy>(name: &std::ffi::CStr) -> Option<T> {
     if cfg!(miri) {

@@ -67,6 +67,14 @@ impl Clock {
         }
     }
 
+    /// Lets the calling thread do nothing for `ns` (DEBUG SLEEP); a fake clock moves on by as much.
+    pub fn sleep(&self, ns: u64) {
+        match self {
+            Clock::Real(_) => std::thread::sleep(std::time::Duration::from_nanos(ns)),
+            Clock::Fake(_) => self.advance(ns),
+        }
+    }
+
     /// Moves a fake clock by `ns`, wall time included.
     ///
     /// # Panics

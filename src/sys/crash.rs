@@ -54,6 +54,16 @@ pub fn set_watchdog(period_ms: u64) {
     unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
 }
 
+/// Writes to memory that is read-only: the signal that follows is what DEBUG SEGFAULT is for.
+pub fn segfault() {
+    // SAFETY: a fresh private mapping; the fault that the write causes is the purpose.
+    unsafe {
+        let (protection, flags) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let page = libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0);
+        page.cast::<u8>().write_volatile(b'x');
+    }
+}
+
 /// Ends the process by SIGABRT whose report has been written already (by the panic hook).
 pub(super) fn abort_without_report() -> ! {
     // SAFETY: the default action is always valid.

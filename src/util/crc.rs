@@ -61,9 +61,14 @@ fn hash_tag(key: &[u8]) -> &[u8] {
     }
 }
 
+/// SHA-1.
+pub fn sha1(bytes: &[u8]) -> [u8; 20] {
+    sha1::Sha1::digest(bytes).into()
+}
+
 /// SHA-1 in 40 lower-case hex digits.
 pub fn sha1_hex(bytes: &[u8]) -> String {
-    hex(&sha1::Sha1::digest(bytes))
+    hex(&sha1(bytes))
 }
 
 /// SHA-256 in 64 lower-case hex digits.

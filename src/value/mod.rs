@@ -1,6 +1,7 @@
 //! The data types. Each type is a file of its own whose encodings are private to it; nothing here knows a
 //! key, a database or the wire.
 
+pub mod digest;
 pub mod string;
 
 use crate::collections::entry::{NewPayload, Payload};
@@ -70,6 +71,16 @@ pub fn encoding(entry: &Entry) -> &'static str {
         Kind::String => string::encoding(entry),
         other => other.name(),
     }
+}
+
+/// Bytes of memory that key and value take together.
+pub fn memory_bytes(entry: &Entry) -> usize {
+    let apart = match entry.payload() {
+        Payload::Inline(_) | Payload::Int(_) => 0,
+        Payload::Blob(blob) => blob.allocated_bytes(),
+        Payload::Object(never) => match *never {},
+    };
+    entry.allocated_bytes() + apart
 }
 
 /// Allocations that freeing the value takes: decides whether the background thread does it.

@@ -55,7 +55,8 @@ pub fn as_int(entry: &Entry) -> Option<i64> {
     match entry.payload() {
         Payload::Int(n) => Some(n),
         Payload::Inline(bytes) => num::parse_i64(bytes),
-        _ => None,
+        Payload::Blob(blob) => num::parse_i64(blob.as_slice()),
+        Payload::Object(never) => match *never {},
     }
 }
 
@@ -79,6 +80,14 @@ pub fn payload<'a>(bytes: &'a [u8], blob: Option<&Blob>) -> NewPayload<'a, super
         return NewPayload::Inline(bytes);
     }
     NewPayload::Blob(blob.cloned().unwrap_or_else(|| Blob::from_slice(bytes)))
+}
+
+/// The payload for a new string that stays text even if it is the form of an integer (INCRBYFLOAT).
+pub fn text_payload(bytes: &[u8]) -> NewPayload<'_, super::Object> {
+    if bytes.len() <= INLINE_MAX {
+        return NewPayload::Inline(bytes);
+    }
+    NewPayload::Blob(Blob::from_slice(bytes))
 }
 
 /// The encoding's name.
@@ -114,11 +123,27 @@ pub fn set_int(entry: &mut Entry, n: i64) {
     set(entry, NewPayload::Int(n));
 }
 
+/// Writes the bytes in `range` as a reply; many bytes of a long string are shared, not copied.
+pub fn reply_range(entry: &Entry, range: std::ops::Range<usize>, reply: &mut Reply) {
+    match entry.payload() {
+        Payload::Blob(blob) if range.len() >= SHARED_BYTES_MIN => {
+            reply.bulk_shared(blob.clone().into_bytes().slice(range));
+        }
+        _ => reply.bulk(&bytes(entry, &mut Digits::default())[range]),
+    }
+}
+
 /// Makes the string `len` bytes long at least (zero bytes are added) and lets `change` write to it.
 pub fn change<R>(entry: &mut Entry, len: usize, change: impl FnOnce(&mut [u8]) -> R) -> R {
     let old = self::len(entry);
     let len = len.max(old);
     if len > INLINE_MAX {
+        if !matches!(entry.payload(), Payload::Blob(_)) {
+            // Fresh zeros: where they are many, the system gives them without a write.
+            let mut blob = Blob::zeroed(len);
+            blob.make_mut()[..old].copy_from_slice(bytes(entry, &mut Digits::default()));
+            entry.set_payload(Kind::String as u8, NewPayload::Blob(blob));
+        }
         let blob = make_blob(entry, len);
         blob.resize(len);
         return change(blob.make_mut());

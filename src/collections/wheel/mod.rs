@@ -35,6 +35,9 @@ const BACKWARD_TOLERANCE_MS: i64 = 1000;
 /// it can tell apart.
 const FAR_SLOTS: i64 = 128;
 
+/// 2^64 divided by the golden ratio: spreads small numbers over all bits.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Whether more work is waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advance {
@@ -88,26 +91,34 @@ impl Level {
 struct Refiling {
     /// Each with the time at which its items need attention, earliest first.
     chains: VecDeque<(i64, Chain)>,
-    /// A hash at its place means: the slots hold an item for it, or its key was gone. Places are shared, so a
-    /// hash can be forgotten; then its duplicate stays for the next time.
-    seen: Option<Vec<u64>>,
+    seen: Option<Box<Seen>>,
+}
+
+/// A hash at its place means: the slots hold an item for it, or its key was gone. Places are shared, so a
+/// hash can be forgotten; then its duplicate stays for the next sweep, in which other hashes share places.
+struct Seen {
+    places: Vec<u64>,
+    /// Odd; another one in each sweep.
+    factor: u64,
+}
+
+impl Seen {
+    fn place_of(&self, hash: u64) -> usize {
+        (hash.wrapping_mul(self.factor) >> 32) as usize & (self.places.len() - 1)
+    }
 }
 
 impl Refiling {
-    fn place_of(seen: &[u64], hash: u64) -> usize {
-        (hash >> 8) as usize & (seen.len() - 1)
-    }
-
     fn note(&mut self, hash: u64) {
         if let Some(seen) = &mut self.seen {
-            let place = Refiling::place_of(seen, hash);
-            seen[place] = hash;
+            let place = seen.place_of(hash);
+            seen.places[place] = hash;
         }
     }
 
     /// Whether an item of this hash is superfluous. Hash 0 is the mark of a free place.
     fn knows(&self, hash: u64) -> bool {
-        self.seen.as_ref().is_some_and(|seen| hash != 0 && seen[Refiling::place_of(seen, hash)] == hash)
+        self.seen.as_ref().is_some_and(|seen| hash != 0 && seen.places[seen.place_of(hash)] == hash)
     }
 }
 
@@ -121,6 +132,8 @@ pub struct Wheel {
     far: Chain,
     far_event: i64,
     refiling: Refiling,
+    /// How often `compact` has begun.
+    sweeps: u64,
     len: usize,
     chunks: usize,
 }
@@ -135,6 +148,7 @@ impl Wheel {
             far: Chain::EMPTY,
             far_event: i64::MAX,
             refiling: Refiling::default(),
+            sweeps: 0,
             len: 0,
             chunks: 0,
         }
@@ -154,7 +168,7 @@ impl Wheel {
     pub fn memory_bytes(&self) -> usize {
         let levels = self.levels.iter().flatten().count() * size_of::<Level>();
         let chains = self.refiling.chains.capacity() * size_of::<(i64, Chain)>();
-        let seen = self.refiling.seen.as_ref().map_or(0, |seen| seen.len() * size_of::<u64>());
+        let seen = self.refiling.seen.as_ref().map_or(0, |seen| seen.places.len() * size_of::<u64>());
         self.chunks * CHUNK_BYTES + levels + chains + seen
     }
 
@@ -274,7 +288,11 @@ impl Wheel {
     pub fn compact(&mut self, budget: usize, resolve: &mut dyn FnMut(u64) -> Option<i64>) -> Advance {
         if self.refiling.seen.is_none() && self.refiling.chains.is_empty() {
             self.take_all(None);
-            self.refiling.seen = Some(vec![0; (self.len / 2 + 1).next_power_of_two()]);
+            self.sweeps += 1;
+            self.refiling.seen = Some(Box::new(Seen {
+                places: vec![0; (self.len / 2 + 1).next_power_of_two()],
+                factor: self.sweeps.wrapping_mul(GOLDEN) | 1,
+            }));
         }
         let mut left = budget;
         if self.refile_until(i64::MAX, self.now, &mut left, resolve) { Advance::Idle } else { Advance::More }

@@ -227,3 +227,20 @@ fn empty_wheels_are_small() {
     assert_eq!(wheel.advance(1 << 50, 0, &mut |_| None), Advance::More);
     assert_eq!(wheel.advance(1 << 50, 1, &mut |_| None), Advance::Idle);
 }
+
+#[test]
+fn duplicates_do_not_survive_sweep_after_sweep() {
+    // A few keys whose hashes share a place in one sweep must not do so in the next.
+    let mut random = Random::from_env();
+    let hashes: Vec<u64> = (0..100).map(|_| random.next()).collect();
+    let mut wheel = Wheel::new(0);
+    for _ in 0..if cfg!(miri) { 20 } else { 500 } {
+        hashes.iter().for_each(|&hash| wheel.file(hash, 1_000_000));
+        let mut sweeps = 0;
+        while wheel.len() > 1000 && sweeps < 20 {
+            while wheel.compact(64, &mut |_| Some(1_000_000)) == Advance::More {}
+            sweeps += 1;
+        }
+        assert!(wheel.len() <= 1000, "{} items", wheel.len());
+    }
+}

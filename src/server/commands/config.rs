@@ -18,7 +18,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: Flags::CONTAINER,
             group: "server",
             since: "2.0.0",
-            summary: "A container for server configuration commands.",
+            summary: "Commands about options.",
             complexity: "Depends on subcommand.",
             ..SPEC
         },
@@ -31,7 +31,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.0.0",
-            summary: "Returns the effective values of configuration parameters.",
+            summary: "Tells the values of the options that match the patterns.",
             complexity: "O(N) when N is the number of configuration parameters provided",
             usage: "parameter [parameter ...]",
             history: &[("7.0.0", "Added the ability to pass multiple pattern parameters in one call")],
@@ -46,7 +46,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.0.0",
-            summary: "Sets configuration parameters in-flight.",
+            summary: "Changes options of the running server, all or none.",
             complexity: "O(N) when N is the number of configuration parameters provided",
             usage: "parameter value [parameter value ...]",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
@@ -62,7 +62,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.0.0",
-            summary: "Resets the server's statistics.",
+            summary: "Sets the server's counters back to zero.",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             ..SPEC
         },
@@ -75,7 +75,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.8.0",
-            summary: "Persists the effective configuration to file.",
+            summary: "Writes the changed options to the configuration file.",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             ..SPEC
         },
@@ -89,7 +89,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             acl: Acl(0),
             group: "server",
             since: "5.0.0",
-            summary: "Returns helpful text about the different subcommands.",
+            summary: "Explains the subcommands.",
             ..SPEC
         },
         Handler::Server(config_help),
@@ -129,6 +129,8 @@ fn config_set(ctx: &mut ServerCtx<'_>) -> CmdResult {
             return Err(set_error(&SetError::not_applied(*step, &reason)));
         }
     }
+    // Also what follows from options without a step of their own (lazy frees, use counters).
+    ctx.server.apply_all();
     ctx.client.reply.ok();
     Ok(Outcome::Done)
 }
@@ -149,6 +151,15 @@ fn config_resetstat(ctx: &mut ServerCtx<'_>) -> CmdResult {
 }
 
 fn config_rewrite(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    rewrite(ctx, Scope::Changed)
+}
+
+/// CONFIG REWRITE with all options, also those that have their default (DEBUG CONFIG-REWRITE-FORCE-ALL).
+pub(super) fn rewrite_all(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    rewrite(ctx, Scope::Everything)
+}
+
+fn rewrite(ctx: &mut ServerCtx<'_>, scope: Scope) -> CmdResult {
     let path = ctx.server.process.config_file.clone();
     if path.is_empty() {
         return Err(CmdError::new("ERR The server is running without a config file"));
@@ -157,7 +168,7 @@ fn config_rewrite(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let path = std::path::Path::new(&path);
     let old = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     let syntax = Syntax::of(path, old.as_bytes());
-    let new = ctx.server.config.rewrite(&old, syntax, Scope::Changed).map_err(|e| failed(e.to_string()))?;
+    let new = ctx.server.config.rewrite(&old, syntax, scope).map_err(|e| failed(e.to_string()))?;
     crate::sys::file::write_atomically(path, new.as_bytes()).map_err(|e| failed(e.to_string()))?;
     log::info!(target: "aikv", "CONFIG REWRITE executed with success.");
     ctx.client.reply.ok();
@@ -194,8 +205,10 @@ impl Server {
     /// Puts a changed option into effect. The error says why that is not possible.
     fn apply(&mut self, apply: Apply) -> Result<(), String> {
         match apply {
-            Apply::Bind | Apply::Port => {
-                self.net_ops.push(NetOp::Rebind);
+            Apply::Bind => self.apply_listeners("Failed to bind to specified addresses."),
+            Apply::Port => self.apply_listeners("Unable to listen on this port. Check server logs."),
+            Apply::ProcTitle => {
+                self.set_process_title();
                 Ok(())
             }
             Apply::Slowlog => {
@@ -217,6 +230,16 @@ impl Server {
                 Ok(())
             }
         }
+    }
+
+    /// Lets `net` listen on other addresses, if that can be.
+    fn apply_listeners(&mut self, failure: &str) -> Result<(), String> {
+        if let Err(error) = (self.listen_check)(&self.config, &self.process.addresses) {
+            log::warn!(target: "aikv", "Could not listen: {error}");
+            return Err(failure.to_owned());
+        }
+        self.net_ops.push(NetOp::Rebind);
+        Ok(())
     }
 
     /// As many descriptors as clients may come, and some for the server itself.

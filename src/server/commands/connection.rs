@@ -5,7 +5,7 @@ use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Acl, Deprecated, Flags, SPEC, Spec};
 use crate::command::{Outcome, error::wrong_arity};
 use crate::resp::Proto;
-use crate::server::client::{Client, Close, ReplyMode, Role};
+use crate::server::client::{Client, Close, ReplyMode};
 use crate::server::table::Handler;
 use crate::server::{REDIS_VERSION, Server, ServerCtx};
 
@@ -21,7 +21,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: Flags::FAST.with(Flags::PUBSUB_OK),
             acl: Acl::CONNECTION,
             group: "connection",
-            summary: "Returns the server's liveliness response.",
+            summary: "Answers PONG, or the message.",
             usage: "[message]",
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             ..SPEC
@@ -35,7 +35,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: Flags::LOADING.with(Flags::STALE).with(Flags::FAST),
             acl: Acl::CONNECTION,
             group: "connection",
-            summary: "Returns the given string.",
+            summary: "Answers the message.",
             usage: "message",
             ..SPEC
         },
@@ -49,7 +49,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             acl: Acl::CONNECTION,
             group: "connection",
             since: "6.0.0",
-            summary: "Handshakes with the AiKv server.",
+            summary: "Greets the server: protocol version, authentication and name in one request.",
             usage: "[protover [AUTH username password] [SETNAME clientname]]",
             ..SPEC
         },
@@ -62,7 +62,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: CONNECTION.with(Flags::NO_AUTH).with(Flags::ALLOW_BUSY).with(Flags::SENSITIVE),
             acl: Acl::CONNECTION,
             group: "connection",
-            summary: "Authenticates the connection.",
+            summary: "Proves who the client is.",
             complexity: "O(N) where N is the number of passwords defined for the user",
             usage: "[username] password",
             ..SPEC
@@ -76,7 +76,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: Flags::LOADING.with(Flags::STALE).with(Flags::FAST),
             acl: Acl::CONNECTION,
             group: "connection",
-            summary: "Changes the selected database.",
+            summary: "Chooses the database of the connection.",
             usage: "index",
             ..SPEC
         },
@@ -94,7 +94,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             acl: Acl::CONNECTION,
             group: "connection",
             since: "6.2.0",
-            summary: "Resets the connection.",
+            summary: "Makes the connection as if it were new.",
             ..SPEC
         },
         Handler::Server(reset),
@@ -110,7 +110,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
                 .with(Flags::PUBSUB_OK),
             acl: Acl::CONNECTION,
             group: "connection",
-            summary: "Closes the connection.",
+            summary: "Ends the connection after its replies are sent.",
             deprecated: Some(Deprecated { since: "7.2.0", replaced_by: "just closing the connection" }),
             ..SPEC
         },
@@ -199,7 +199,7 @@ fn hello(ctx: &mut ServerCtx<'_>) -> CmdResult {
     reply.bulk_str("version");
     reply.bulk_str(REDIS_VERSION);
     reply.bulk_str("proto");
-    reply.int(if reply.proto == Proto::Resp3 { 3 } else { 2 });
+    reply.int(reply.proto.number() as i64);
     reply.bulk_str("id");
     reply.int(id);
     reply.bulk_str("mode");
@@ -269,9 +269,8 @@ fn reset(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let (server, client) = (&mut *ctx.server, &mut *ctx.client);
     client.multi = None;
     server.watches.unwatch(client);
-    server.monitors.retain(|slot| *slot != client.slot);
+    server.end_monitoring(client);
     server.update_listeners();
-    client.role = Role::Normal;
     client.db = 0;
     client.name.clear();
     client.no_evict = false;

@@ -18,7 +18,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[(
         flags: Flags::LOADING.with(Flags::STALE),
         acl: Acl::DANGEROUS,
         group: "server",
-        summary: "Returns information and statistics about the server.",
+        summary: "Tells about the server: what it is, has and did.",
         usage: "[section [section ...]]",
         tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
         history: &[("7.0.0", "Added support for taking multiple section arguments.")],
@@ -125,7 +125,7 @@ fn clients(s: &Server, f: &mut Fields) {
     f.add("maxclients", s.config.maxclients);
     f.add("client_recent_max_input_buffer", s.peaks.input_bytes);
     f.add("client_recent_max_output_buffer", s.peaks.output_bytes);
-    f.add("blocked_clients", s.blocking.clients);
+    f.add("blocked_clients", s.blocking.clients + s.postponed.len());
     f.add("tracking_clients", 0);
     f.add("pubsub_clients", 0);
     f.add("watching_clients", s.watches.clients());

@@ -1,10 +1,18 @@
 //! The server commands: those that need more than the keyspace. Same shape as the data families: const
 //! rows beside their functions.
 
+pub mod admin;
+pub mod client;
+mod client_list;
+pub mod command;
 pub mod config;
 pub mod connection;
+pub mod debug;
+mod debug_look;
 pub mod info;
 pub mod latency;
+pub mod memory;
+pub mod monitor;
 pub mod shutdown;
 pub mod slowlog;
 pub mod transaction;
@@ -18,17 +26,18 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     transaction::COMMANDS,
     config::COMMANDS,
     shutdown::COMMANDS,
+    admin::COMMANDS,
+    debug::COMMANDS,
     info::COMMANDS,
+    memory::COMMANDS,
     slowlog::COMMANDS,
     latency::COMMANDS,
+    client::COMMANDS,
+    monitor::COMMANDS,
+    command::COMMANDS,
 ];
 
-/// Writes the lines of a HELP subcommand the way Redis' containers do.
+/// Writes the lines of a HELP subcommand.
 pub(super) fn help(ctx: &mut super::ServerCtx<'_>, container: &str, lines: &[&str]) {
-    let reply = &mut ctx.client.reply;
-    reply.array(lines.len() + 3);
-    reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
-    lines.iter().for_each(|line| reply.simple(line));
-    reply.simple("HELP");
-    reply.simple("    Print this help.");
+    crate::command::help(&mut ctx.client.reply, container, lines);
 }

@@ -21,7 +21,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[(
             .with(Flags::ALLOW_BUSY)
             .with(Flags::PAUSE_OK),
         group: "server",
-        summary: "Synchronously saves the database(s) to disk and shuts down the server.",
+        summary: "Saves the data if it is to be saved, and ends the server.",
         complexity: "O(N) when saving, where N is the total number of keys in all databases when saving data, \
                      otherwise O(1)",
         usage: "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",

@@ -20,7 +20,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: Flags::CONTAINER,
             group: "server",
             since: "2.2.12",
-            summary: "A container for slow log commands.",
+            summary: "Commands about the log of slow commands.",
             complexity: "Depends on subcommand.",
             ..SPEC
         },
@@ -33,7 +33,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.2.12",
-            summary: "Returns the slow log's entries.",
+            summary: "Tells the newest entries of the slow log.",
             complexity: "O(N) where N is the number of entries returned",
             usage: "[count]",
             tips: &["request_policy:all_nodes", "nondeterministic_output"],
@@ -49,7 +49,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.2.12",
-            summary: "Returns the number of entries in the slow log.",
+            summary: "Counts the entries of the slow log.",
             tips: &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"],
             ..SPEC
         },
@@ -62,7 +62,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: ADMIN,
             group: "server",
             since: "2.2.12",
-            summary: "Clears all entries from the slow log.",
+            summary: "Empties the slow log.",
             complexity: "O(N) where N is the number of entries in the slowlog",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             ..SPEC
@@ -76,7 +76,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             flags: Flags::LOADING.with(Flags::STALE),
             group: "server",
             since: "6.2.0",
-            summary: "Returns helpful text about the different subcommands.",
+            summary: "Explains the subcommands.",
             ..SPEC
         },
         Handler::Server(help),

@@ -23,7 +23,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             acl: Acl::TRANSACTION,
             group: "transactions",
             since: "1.2.0",
-            summary: "Starts a transaction.",
+            summary: "Begins a transaction: commands are queued until EXEC.",
             ..SPEC
         },
         Handler::Server(multi),
@@ -41,7 +41,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             acl: Acl::TRANSACTION,
             group: "transactions",
             since: "1.2.0",
-            summary: "Executes all commands in a transaction.",
+            summary: "Runs the queued commands of a transaction.",
             complexity: "Depends on commands in the transaction",
             ..SPEC
         },
@@ -55,7 +55,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             acl: Acl::TRANSACTION,
             group: "transactions",
             since: "2.0.0",
-            summary: "Discards a transaction.",
+            summary: "Ends a transaction without running it.",
             complexity: "O(N), when N is the number of queued commands",
             ..SPEC
         },
@@ -70,7 +70,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             keys: &[range(1, -1, 1, access::RO)],
             group: "transactions",
             since: "2.2.0",
-            summary: "Monitors changes to keys to determine the execution of a transaction.",
+            summary: "Lets the next transaction fail if one of these keys changes before it.",
             complexity: "O(1) for every key.",
             usage: "key [key ...]",
             ..SPEC
@@ -89,7 +89,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             acl: Acl::TRANSACTION,
             group: "transactions",
             since: "2.2.0",
-            summary: "Forgets about watched keys of a transaction.",
+            summary: "Ends all watches of the connection.",
             ..SPEC
         },
         Handler::Server(unwatch),

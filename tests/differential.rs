@@ -1,0 +1,292 @@
+//! Random command sequences against AiKv and a real redis-server: replies must be the same to the byte, and
+//! so must the data afterwards. Runs when redis-server is on PATH. The seed is printed and can be given with
+//! AIKV_SEED; AIKV_DIFF_COMMANDS sets the length (default 20,000). Differences by design are in `EXCUSED`.
+
+use aikv::util::rng::Rng;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Differences by design: the command, the reason, and which pairs of replies (theirs, ours) it excuses.
+type Excuse = (&'static str, &'static str, fn(&[u8], &[u8]) -> bool);
+const EXCUSED: &[Excuse] = &[
+    ("BITCOUNT", "since 7.2 bad arguments are errors for missing keys too", now_an_error),
+    ("BITPOS", "since 7.2 bad arguments are errors for missing keys too", now_an_error),
+];
+
+fn now_an_error(theirs: &[u8], ours: &[u8]) -> bool {
+    theirs.starts_with(b":") && ours.starts_with(b"-ERR")
+}
+
+/// A word of a generated command.
+enum Word {
+    Fixed(&'static str),
+    Key,
+    Value,
+    Int,
+    Float,
+    /// Small offsets, some negative.
+    Offset,
+    Bit,
+    Pattern,
+    /// Far enough away never to come during the test.
+    FarSeconds,
+    OneOf(&'static [&'static str]),
+}
+use Word::*;
+
+/// What is sent, with weights by repetition.
+const COMMANDS: &[&[Word]] = &[
+    &[Fixed("SET"), Key, Value],
+    &[Fixed("SET"), Key, Int],
+    &[Fixed("SET"), Key, Value, OneOf(&["NX", "XX", "GET", "KEEPTTL", "BAD"])],
+    &[Fixed("SET"), Key, Value, OneOf(&["NX", "XX"]), Fixed("GET")],
+    &[Fixed("SET"), Key, Value, Fixed("EX"), FarSeconds],
+    &[Fixed("SET"), Key, Value, Fixed("PX"), OneOf(&["99999999", "0", "-1", "x"])],
+    &[Fixed("SETNX"), Key, Value],
+    &[Fixed("SETEX"), Key, FarSeconds, Value],
+    &[Fixed("GET"), Key],
+    &[Fixed("GET"), Key],
+    &[Fixed("GETSET"), Key, Value],
+    &[Fixed("GETDEL"), Key],
+    &[Fixed("GETEX"), Key, OneOf(&["PERSIST", "BAD"])],
+    &[Fixed("GETEX"), Key, Fixed("EX"), FarSeconds],
+    &[Fixed("MGET"), Key, Key, Key],
+    &[Fixed("MSET"), Key, Value, Key, Value],
+    &[Fixed("MSETNX"), Key, Value, Key, Value],
+    &[Fixed("APPEND"), Key, Value],
+    &[Fixed("STRLEN"), Key],
+    &[Fixed("SETRANGE"), Key, Offset, Value],
+    &[Fixed("GETRANGE"), Key, Offset, Offset],
+    &[Fixed("SUBSTR"), Key, Offset, Offset],
+    &[Fixed("INCR"), Key],
+    &[Fixed("DECR"), Key],
+    &[Fixed("INCRBY"), Key, Int],
+    &[Fixed("DECRBY"), Key, Int],
+    &[Fixed("INCRBYFLOAT"), Key, Float],
+    &[Fixed("LCS"), Key, Key],
+    &[Fixed("LCS"), Key, Key, OneOf(&["LEN", "IDX", "BAD"])],
+    &[Fixed("LCS"), Key, Key, Fixed("IDX"), Fixed("WITHMATCHLEN"), Fixed("MINMATCHLEN"), Offset],
+    &[Fixed("SETBIT"), Key, Offset, Bit],
+    &[Fixed("GETBIT"), Key, Offset],
+    &[Fixed("BITCOUNT"), Key],
+    &[Fixed("BITCOUNT"), Key, Offset, Offset],
+    &[Fixed("BITCOUNT"), Key, Offset, Offset, OneOf(&["BIT", "BYTE", "BAD"])],
+    &[Fixed("BITPOS"), Key, Bit],
+    &[Fixed("BITPOS"), Key, Bit, Offset],
+    &[Fixed("BITPOS"), Key, Bit, Offset, Offset, OneOf(&["BIT", "BYTE"])],
+    &[Fixed("BITOP"), OneOf(&["AND", "OR", "XOR", "NOT"]), Key, Key, Key],
+    &[Fixed("BITOP"), Fixed("NOT"), Key, Key],
+    &[Fixed("BITFIELD"), Key, Fixed("SET"), OneOf(&["u8", "i5", "u63", "i64", "u64"]), Offset, Int],
+    &[
+        Fixed("BITFIELD"),
+        Key,
+        Fixed("OVERFLOW"),
+        OneOf(&["WRAP", "SAT", "FAIL"]),
+        Fixed("INCRBY"),
+        OneOf(&["u8", "i5", "i64", "u2"]),
+        Fixed("#3"),
+        Int,
+    ],
+    &[Fixed("BITFIELD_RO"), Key, Fixed("GET"), OneOf(&["u8", "i7", "u1"]), Offset],
+    &[Fixed("DEL"), Key],
+    &[Fixed("UNLINK"), Key, Key],
+    &[Fixed("EXISTS"), Key, Key, Key],
+    &[Fixed("TYPE"), Key],
+    &[Fixed("KEYS"), Pattern],
+    &[Fixed("RENAME"), Key, Key],
+    &[Fixed("RENAMENX"), Key, Key],
+    &[Fixed("COPY"), Key, Key],
+    &[Fixed("COPY"), Key, Key, Fixed("DB"), OneOf(&["0", "1", "99"]), Fixed("REPLACE")],
+    &[Fixed("MOVE"), Key, OneOf(&["0", "1", "2", "99"])],
+    &[Fixed("SELECT"), OneOf(&["0", "1", "99", "x"])],
+    &[Fixed("TOUCH"), Key, Key],
+    &[Fixed("EXPIRE"), Key, FarSeconds],
+    &[Fixed("EXPIRE"), Key, FarSeconds, OneOf(&["NX", "XX", "GT", "LT", "BAD"])],
+    &[Fixed("PEXPIRE"), Key, OneOf(&["-1", "99999999", "9223372036854775807", "x"])],
+    &[Fixed("EXPIREAT"), Key, OneOf(&["1", "99999999999", "9223372036854775807"])],
+    &[Fixed("EXPIRETIME"), Key],
+    &[Fixed("PERSIST"), Key],
+    &[Fixed("DBSIZE")],
+    &[Fixed("SWAPDB"), OneOf(&["0", "1"]), OneOf(&["0", "1", "x"])],
+    &[Fixed("OBJECT"), Fixed("REFCOUNT"), Fixed("nokey")],
+    &[Fixed("ECHO"), Value],
+    &[Fixed("MULTI")],
+    &[Fixed("EXEC")],
+    &[Fixed("DISCARD")],
+    &[Fixed("WATCH"), Key],
+    &[Fixed("NOSUCH"), Key, Value],
+    &[Fixed("GET")],
+    &[Fixed("SET"), Key],
+];
+
+impl Word {
+    fn make(&self, rng: &mut Rng) -> Vec<u8> {
+        let pick =
+            |rng: &mut Rng, list: &[&str]| list[rng.below(list.len() as u64) as usize].as_bytes().to_vec();
+        match self {
+            Fixed(word) => word.as_bytes().to_vec(),
+            Key => format!("key:{}", rng.below(12)).into_bytes(),
+            Value => value(rng),
+            Int => pick(
+                rng,
+                &[
+                    "0",
+                    "1",
+                    "-1",
+                    "7",
+                    "100",
+                    "9223372036854775807",
+                    "-9223372036854775808",
+                    "3.5",
+                    "",
+                    "abc",
+                    " 1",
+                ],
+            ),
+            Float => {
+                pick(rng, &["1", "0.1", "-0.3", "3.14159", "1e5", "1e-5", "inf", "nan", "x", "5000000000000"])
+            }
+            Offset => pick(rng, &["0", "1", "2", "5", "7", "30", "-1", "-2", "-5", "-100", "1000", "x"]),
+            Bit => pick(rng, &["0", "1", "2", "x"]),
+            Pattern => {
+                pick(rng, &["*", "key:*", "key:?", "key:[1-5]", "k*y:1*", "[^k]*", "nokey", "\\key:1"])
+            }
+            FarSeconds => pick(rng, &["10000", "20000", "100000", "0", "-5", "x", "9223372036854775807"]),
+            OneOf(list) => pick(rng, list),
+        }
+    }
+}
+
+fn value(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(6) {
+        0 => rng.below(100_000).to_string().into_bytes(),
+        1 => Vec::new(),
+        2 => b"10.5".to_vec(),
+        3 => vec![rng.below(256) as u8; rng.below(300) as usize],
+        _ => (0..rng.below(60)).map(|_| b'a' + rng.below(4) as u8).collect(),
+    }
+}
+
+struct Server {
+    child: Child,
+    stream: BufReader<TcpStream>,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(program: &str) -> Option<Server> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let child = Command::new(program)
+            .args(["--port", &port.to_string(), "--save", ""])
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let begin = Instant::now();
+        loop {
+            if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
+                stream.set_nodelay(true).expect("a TCP option");
+                return Some(Server { child, stream: BufReader::new(stream), _dir: dir });
+            }
+            assert!(begin.elapsed() < Duration::from_secs(20), "{program} answers");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn ask(&mut self, words: &[Vec<u8>]) -> Vec<u8> {
+        let mut request = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            request.extend_from_slice(word);
+            request.extend_from_slice(b"\r\n");
+        }
+        self.stream.get_mut().write_all(&request).expect("the server reads");
+        let mut reply = Vec::new();
+        self.read_reply(&mut reply);
+        reply
+    }
+
+    fn read_reply(&mut self, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.stream.read_until(b'\n', out).expect("the server answers");
+        assert!(out.len() > start, "the server closed the connection");
+        let line = String::from_utf8_lossy(&out[start..]).trim_end().to_string();
+        let number = || line[1..].parse::<i64>().expect("a number");
+        match line.as_bytes()[0] {
+            b'$' if number() >= 0 => {
+                let mut body = vec![0; number() as usize + 2];
+                self.stream.read_exact(&mut body).expect("the whole string");
+                out.extend_from_slice(&body);
+            }
+            b'*' => (0..number()).for_each(|_| self.read_reply(out)),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn show(words: &[Vec<u8>]) -> String {
+    words.iter().map(|w| format!("{:?}", String::from_utf8_lossy(w))).collect::<Vec<_>>().join(" ")
+}
+
+/// KEYS and similar answer in an order of their own.
+fn normal(words: &[Vec<u8>], reply: Vec<u8>) -> Vec<u8> {
+    if words[0] != b"KEYS" {
+        return reply;
+    }
+    let text = String::from_utf8_lossy(&reply).into_owned();
+    let mut lines: Vec<&str> = text.split("\r\n").collect();
+    lines.sort_unstable();
+    lines.join("\r\n").into_bytes()
+}
+
+#[test]
+fn replies_are_those_of_redis() {
+    let Some(mut redis) = Server::start("redis-server") else {
+        println!("redis-server is not installed: nothing to compare with");
+        return;
+    };
+    let mut aikv = Server::start(env!("CARGO_BIN_EXE_aikv")).expect("our own binary starts");
+    let from_env = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seed = from_env("AIKV_SEED").unwrap_or_else(aikv::sys::process::os_random_u64);
+    println!("AIKV_SEED={seed}");
+    let mut rng = Rng::from_seed(seed);
+    let mut history: Vec<String> = Vec::new();
+    let mut in_multi = false;
+    for _ in 0..from_env("AIKV_DIFF_COMMANDS").unwrap_or(20_000) {
+        let shape = COMMANDS[rng.below(COMMANDS.len() as u64) as usize];
+        let words: Vec<Vec<u8>> = shape.iter().map(|word| word.make(&mut rng)).collect();
+        let name = String::from_utf8_lossy(&words[0]).into_owned();
+        // What needs an excuse is not hidden inside the reply of EXEC.
+        if in_multi && (name == "KEYS" || EXCUSED.iter().any(|(command, ..)| *command == name)) {
+            continue;
+        }
+        in_multi = if name == "MULTI" { true } else { in_multi && name != "EXEC" && name != "DISCARD" };
+        history.push(show(&words));
+        let theirs = normal(&words, redis.ask(&words));
+        let ours = normal(&words, aikv.ask(&words));
+        let excused =
+            || EXCUSED.iter().any(|(command, _, excuses)| *command == name && excuses(&theirs, &ours));
+        if ours != theirs && !excused() {
+            let recent = &history[history.len().saturating_sub(30)..];
+            panic!(
+                "seed {seed}: {}\n redis: {}\n aikv:  {}\n before:\n  {}",
+                show(&words),
+                String::from_utf8_lossy(&theirs),
+                String::from_utf8_lossy(&ours),
+                recent.join("\n  ")
+            );
+        }
+    }
+}
