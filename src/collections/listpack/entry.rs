@@ -19,7 +19,7 @@ const INT_DIGITS_MAX: usize = 20;
 
 /// An element. A string that is the canonical form of an integer is kept as one, so equal elements are equal
 /// values: `PartialEq` compares them as Redis compares the strings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Value<'a> {
     /// An integer.
     Int(i64),

@@ -200,6 +200,15 @@ impl SortedSet {
     }
 }
 
+impl<'a> Ref<'a, Member> {
+    /// Bytes and score, for as long as the table is borrowed.
+    #[inline]
+    pub fn into_pair(self) -> (&'a [u8], f64) {
+        // SAFETY: the block lives and stays as it is for `'a`.
+        unsafe { (self.link().bytes(), self.score()) }
+    }
+}
+
 impl std::fmt::Debug for SortedSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SortedSet({} members)", self.len())

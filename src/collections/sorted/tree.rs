@@ -142,6 +142,7 @@ impl Cut<'_> {
 }
 
 impl Tree {
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
