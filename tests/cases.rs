@@ -12,6 +12,7 @@
 //! < +OK                    a reply to the client of the last request
 //! < [2] "v"                a reply that another client gets meanwhile (it was blocked, it is subscribed)
 //! @ 10ms                   the clock moves on (units ms and s), due keys go, waits end
+//! = SET k v PXAT 5         an effect for the log; a file with one such line has to list all effects
 //! ```
 //!
 //! Replies: `+simple`, `-ERR error`, `:5`, `"bulk"`, `(nil)` for nulls (`(nil array)` insists on RESP2's null
@@ -21,20 +22,26 @@
 //! a failure.
 
 use aikv::config::Config;
+use aikv::resp::Input;
+use aikv::resp::request::Limits;
 use aikv::server::Server;
 use aikv::server::client::{Close, Peer};
 use aikv::server::input::Turn;
+use aikv::server::unit::Sink;
 use aikv::sys::background::Background;
 use aikv::sys::clock::Clock;
 use aikv::util::quote::{push_quoted, split_args};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 /// Where the clock stands when a file begins: 2026-01-01T00:00:00Z, in milliseconds since 1970.
 const START_MS: i64 = 1_767_225_600_000;
 /// Seed of each server's random choices.
 const SEED: u64 = 7;
+/// Stands for the log among the clients.
+const LOG: usize = usize::MAX;
 /// Turns that one step may take; more means that the server never comes to rest.
 const TURNS_MAX: usize = 10_000;
 
@@ -96,6 +103,12 @@ fn read(name: &str, text: &str) -> (String, Vec<Step>) {
     let (mut head, mut steps) = (String::new(), Vec::<Step>::new());
     for (at, line) in text.lines().enumerate() {
         let fail = |why: &str| -> ! { panic!("tests/cases/{name}:{}: {why}: {line}", at + 1) };
+        if let Some(effect) = line.strip_prefix('=') {
+            let Some(step) = steps.last_mut() else { fail("an effect before any request") };
+            step.expected.entry(LOG).or_default().push(effect.to_string());
+            step.kept.entry(LOG).or_default().push(line.to_string());
+            continue;
+        }
         if let Some(reply) = line.strip_prefix('<') {
             let Some(step) = steps.last_mut() else { fail("a reply before any request") };
             let (label, rest) = label(reply);
@@ -116,7 +129,7 @@ fn read(name: &str, text: &str) -> (String, Vec<Step>) {
                 place.push('\n');
                 continue;
             }
-            _ => fail("neither request, reply, wait nor remark"),
+            _ => fail("neither request, reply, effect, wait nor remark"),
         };
         let (expected, kept) = (BTreeMap::new(), BTreeMap::new());
         let (source, trailer) = (line.to_string(), String::new());
@@ -183,6 +196,10 @@ struct Report {
 fn run(name: &str, text: &str) -> Report {
     let (mut updated, steps) = read(name, text);
     let mut world = World::new();
+    let log = Log::default();
+    if steps.iter().any(|step| step.expected.contains_key(&LOG)) {
+        world.server.add_sink(Box::new(log.clone()));
+    }
     let mut failed = Vec::new();
     for step in &steps {
         world.act(&step.action);
@@ -191,16 +208,26 @@ fn run(name: &str, text: &str) -> Report {
             Action::Wait(_) => 1,
         };
         let mut got = world.outputs();
-        step.expected.keys().for_each(|client| drop(got.entry(*client).or_default()));
+        let effects = std::mem::take(&mut *log.0.lock().expect("one thread"));
+        if !effects.is_empty() {
+            got.insert(LOG, Output { bytes: effects, closed: false });
+        }
+        for client in step.expected.keys() {
+            got.entry(*client).or_default();
+        }
         updated.push_str(&step.source);
         updated.push('\n');
         for (client, output) in got {
             let none = Vec::new();
             let expected = step.expected.get(&client).unwrap_or(&none);
-            let reply = Rendered::of(&output);
+            let reply = if client == LOG { Rendered::effects(&output) } else { Rendered::of(&output) };
             let agrees = agrees(expected, &reply.lines);
-            let tag = if client == own { String::new() } else { format!(" [{client}]") };
-            let shown = |line: &String| format!("<{tag} {line}\n");
+            let tag = match client {
+                LOG => "=".to_string(),
+                _ if client == own => "<".to_string(),
+                _ => format!("< [{client}]"),
+            };
+            let shown = |line: &String| format!("{tag} {line}\n");
             if agrees {
                 updated.extend(step.kept.get(&client).into_iter().flatten().map(|line| format!("{line}\n")));
             } else {
@@ -219,13 +246,24 @@ fn failure(name: &str, step: &Step, client: usize, expected: &[String], got: &[S
         [] => "    (nothing)\n".to_string(),
         _ => lines.iter().map(|line| format!("    {line}\n")).collect(),
     };
+    let who = if client == LOG { "the log".to_string() } else { format!("client {client}") };
     format!(
-        "tests/cases/{name}:{}: {}\n  client {client} expected\n{}  got\n{}",
+        "tests/cases/{name}:{}: {}\n  {who} expected\n{}  got\n{}",
         step.line,
         step.source,
         block(expected),
         block(got)
     )
+}
+
+/// Collects effects.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Sink for Log {
+    fn append(&mut self, bytes: &[u8]) {
+        self.0.lock().expect("one thread").extend_from_slice(bytes);
+    }
 }
 
 /// What a client was sent in a step.
@@ -313,7 +351,7 @@ impl World {
                 self.closed.push(slot);
             }
         }
-        for (_, slot) in &self.slots {
+        for slot in self.slots.values() {
             if self.server.clients.get(*slot).is_some_and(|c| c.close.is_some()) {
                 self.closed.push(*slot);
             }
@@ -370,6 +408,23 @@ impl Rendered {
         rendered
     }
 
+    /// Shows requests, one a line, quoted where that is needed.
+    fn effects(output: &Output) -> Rendered {
+        let mut input = Input::new();
+        input.feed(&output.bytes);
+        let mut rendered = Rendered { lines: Vec::new(), whole: true };
+        while rendered.whole && input.pending_bytes() > 0 {
+            input.parse(Limits { bulk_bytes_max: u64::MAX, unauthenticated: false });
+            rendered.whole = !input.ready().is_empty();
+            while let Some(request) = input.next_request() {
+                let words: Vec<String> = input.args(request).iter().map(word).collect();
+                rendered.lines.push(words.join(" "));
+            }
+            input.compact();
+        }
+        rendered
+    }
+
     /// Shows the reply at the front of `bytes` and gives what is behind it.
     fn push_reply<'a>(&mut self, bytes: &'a [u8], depth: usize) -> Option<&'a [u8]> {
         let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
@@ -404,6 +459,17 @@ impl Rendered {
         self.lines.push(indent + text);
         0
     }
+}
+
+/// A word of a request, in quotes if it cannot do without them.
+fn word(bytes: &[u8]) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
+    if !bytes.is_empty() && bytes.iter().all(is_plain) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    let mut quoted = Vec::new();
+    push_quoted(&mut quoted, bytes);
+    String::from_utf8_lossy(&quoted).into_owned()
 }
 
 /// Whether the lines that came are those expected; `...` stands for a whole reply or element.

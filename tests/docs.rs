@@ -52,8 +52,10 @@ fn load(text: &str) -> (Config, usize) {
 #[test]
 fn the_shipped_file_is_valid_and_shows_the_defaults() {
     let text = docs::config_toml();
-    let (nothing, _) = load("");
-    assert_eq!(load(&text), (nothing.clone(), 0));
+    let (mut nothing, _) = load("");
+    // The one line that differs: the shipped server listens to its own machine only.
+    nothing.bind = vec!["127.0.0.1".to_owned(), "-::1".to_owned()];
+    assert!(load(&text) == (nothing.clone(), 0), "the shipped file shows the defaults");
     // Taking every # away changes nothing: what stands behind them are the defaults.
     let is_option = |line: &str| line.starts_with("# ") && line.contains(" = ") && !line.contains(". ");
     let all: String = text

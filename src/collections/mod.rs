@@ -51,10 +51,7 @@ pub(crate) mod testing {
     impl Random {
         /// A generator whose seed is `AIKV_TEST_SEED` or new; the seed is printed.
         pub fn from_env() -> Self {
-            let fresh = || {
-                let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
-                if cfg!(miri) { 1 } else { now.map_or(1, |time| time.as_nanos() as u64) }
-            };
+            let fresh = || if cfg!(miri) { 1 } else { crate::sys::process::os_random_u64() };
             let seed =
                 std::env::var("AIKV_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(fresh);
             println!("AIKV_TEST_SEED={seed}");

@@ -27,8 +27,8 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
             since: "3.2.0",
             summary: "Performs arbitrary bitfield integer operations on strings.",
             complexity: "O(1) for each subcommand specified",
-            usage: "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] \
-                    SET encoding offset value | INCRBY encoding offset increment ...]",
+            usage: "key [<GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] \
+                    <SET encoding offset value | INCRBY encoding offset increment>> ...]",
             get_keys: Some(bitfield_keys),
             ..BITMAP
         },

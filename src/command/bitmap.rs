@@ -36,7 +36,8 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
             flags: Flags::WRITE.with(Flags::DENYOOM),
             keys: &[key(1, access::RW | access::ACCESS | access::UPDATE)],
             since: "2.2.0",
-            summary: "Sets or clears the bit at offset of the string value. Creates the key if it doesn't exist.",
+            summary: "Sets or clears the bit at offset of the string value. Creates the key if it doesn't \
+                      exist.",
             usage: "key offset value",
             ..BITMAP
         },
@@ -94,7 +95,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
             since: "2.6.0",
             summary: "Performs bitwise operations on multiple strings, and stores the result.",
             complexity: "O(N)",
-            usage: "AND | OR | XOR | NOT destkey key [key ...]",
+            usage: "<AND | OR | XOR | NOT> destkey key [key ...]",
             ..BITMAP
         },
         bitop,

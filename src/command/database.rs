@@ -3,15 +3,15 @@
 use super::args::{self, db_index};
 use super::error::{self, CmdError, CmdResult};
 use super::spec::{Acl, Flags, SPEC, Spec};
-use super::{Ctx, DataFn, Outcome, Propagate};
-use crate::keyspace::FlushMode;
+use super::{Ctx, DataFn, Garbage, Outcome, Propagate};
+use crate::keyspace::Db;
 
 const FLUSH: Spec = Spec {
     arity: -1,
     flags: Flags::WRITE,
     acl: Acl::KEYSPACE.with(Acl::DANGEROUS),
     group: "server",
-    complexity: "O(N) for N keys, in another thread unless there are few.",
+    complexity: "O(N) for N keys, in another thread except inside a transaction.",
     usage: "[ASYNC | SYNC]",
     tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
     history: &[
@@ -87,6 +87,15 @@ fn flushall(ctx: &mut Ctx<'_>) -> CmdResult {
     flush(ctx, None)
 }
 
+/// Who waits for the memory of a flush.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FlushMode {
+    /// The client.
+    Sync,
+    /// Nobody.
+    Async,
+}
+
 fn flush(ctx: &mut Ctx<'_>, db: Option<usize>) -> CmdResult {
     let mode = match ctx.args.try_get(1) {
         None if ctx.config.lazyfree_lazy_user_flush => FlushMode::Async,
@@ -95,8 +104,16 @@ fn flush(ctx: &mut Ctx<'_>, db: Option<usize>) -> CmdResult {
         Some(word) if ctx.args.len() == 2 && args::is(word, "async") => FlushMode::Async,
         Some(_) => return Err(error::SYNTAX),
     };
-    ctx.ks.changes.dirty += ctx.ks.flush(db, mode) as u64;
+    let flushed = ctx.ks.flush(db);
+    let weight = flushed.iter().map(Db::len).sum();
+    ctx.ks.changes.dirty += weight as u64;
     ctx.propagate = Propagate::Always;
+    if mode == FlushMode::Sync && weight > 0 {
+        return Ok(Outcome::Free(Garbage { value: Box::new(flushed), weight }));
+    }
+    if weight > 0 {
+        ctx.ks.drop_later(Box::new(flushed), weight);
+    }
     ctx.reply.ok();
     Ok(Outcome::Done)
 }

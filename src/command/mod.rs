@@ -30,12 +30,22 @@ use crate::value::{Entry, Kind, kind};
 pub type DataFn = fn(&mut Ctx<'_>) -> CmdResult;
 
 /// What a command that did not fail came to.
-#[derive(Debug, PartialEq)]
 pub enum Outcome {
     /// It ran; its reply is written.
     Done,
     /// It has to wait; nothing is written. It is run again when a key is ready.
     Block(Box<BlockOn>),
+    /// It ran, and is to be answered with OK when this is dropped: by another thread while the client
+    /// waits, or at once where nobody may wait.
+    Free(Garbage),
+}
+
+/// Something whose dropping takes long.
+pub struct Garbage {
+    /// It.
+    pub value: Box<dyn std::any::Any + Send>,
+    /// Its number of parts.
+    pub weight: usize,
 }
 
 /// What a blocked command waits for.

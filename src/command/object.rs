@@ -3,6 +3,8 @@
 use super::error::{CmdError, CmdResult};
 use super::spec::{Acl, Flags, SPEC, Spec, access, key};
 use super::{Ctx, DataFn, Outcome};
+use crate::collections::entry::Payload;
+use crate::config::MaxmemoryPolicy;
 use crate::keyspace::access::Policy;
 use crate::value::{Entry, encoding};
 
@@ -94,9 +96,19 @@ fn object_encoding(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(Outcome::Done)
 }
 
+/// The reference count of a value that is shared by all keys that have it.
+const SHARED: i64 = i32::MAX as i64;
+/// Integers below this are shared, in Redis' terms: there as here they cost no memory of their own.
+const SHARED_INTEGERS: i64 = 10_000;
+
 fn object_refcount(ctx: &mut Ctx<'_>) -> CmdResult {
-    // Values are never shared between keys in a way that a client could see.
-    if let Some(count) = look(ctx, |_| 1) {
+    use MaxmemoryPolicy::{AllkeysLfu, AllkeysLru, VolatileLfu, VolatileLru};
+    let is_small =
+        |entry: &Entry| matches!(entry.payload(), Payload::Int(n) if (0..SHARED_INTEGERS).contains(&n));
+    // What is shared has no age of its own, so nothing is where ages decide what is evicted.
+    let ages = matches!(ctx.config.maxmemory_policy, AllkeysLfu | AllkeysLru | VolatileLfu | VolatileLru);
+    let shared = ctx.config.maxmemory == 0 || !ages;
+    if let Some(count) = look(ctx, |entry| if shared && is_small(entry) { SHARED } else { 1 }) {
         ctx.reply.int(count);
     }
     Ok(Outcome::Done)

@@ -56,7 +56,8 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
                 notes: "RW and ACCESS due to the optional `GET` argument",
                 ..key(1, access::RW | access::ACCESS | access::UPDATE | access::VARIABLE_FLAGS)
             }],
-            summary: "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
+            summary: "Sets the string value of a key, ignoring its type. The key is created if it doesn't \
+                      exist.",
             usage: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
                     PXAT unix-time-milliseconds | KEEPTTL]",
             history: &[
@@ -90,7 +91,8 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
             flags: ADDS,
             keys: OVERWRITES_KEY,
             since: "2.0.0",
-            summary: "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",
+            summary: "Sets the string value and expiration time of a key. Creates the key if it doesn't \
+                      exist.",
             usage: "key seconds value",
             deprecated: since_2_6_12("`SET` with the `EX` argument"),
             ..STRING
@@ -104,7 +106,8 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
             flags: ADDS,
             keys: OVERWRITES_KEY,
             since: "2.6.0",
-            summary: "Sets both string value and expiration time in milliseconds of a key. The key is created \
+            summary: "Sets both string value and expiration time in milliseconds of a key. The key is \
+                      created \
                       if it doesn't exist.",
             usage: "key milliseconds value",
             deprecated: since_2_6_12("`SET` with the `PX` argument"),
@@ -191,7 +194,8 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
             flags: ADDS,
             keys: &[range(1, -1, 2, access::OW | access::INSERT)],
             since: "1.0.1",
-            summary: "Atomically modifies the string values of one or more keys only when all keys don't exist.",
+            summary: "Atomically modifies the string values of one or more keys only when all keys don't \
+                      exist.",
             complexity: PER_KEY_SET,
             usage: "key value [key value ...]",
             ..STRING

@@ -56,7 +56,8 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
         Spec {
             name: "decrby",
             arity: 3,
-            summary: "Decrements a number from the integer value of a key. Uses 0 as initial value if the key \
+            summary: "Decrements a number from the integer value of a key. Uses 0 as initial value if the \
+                      key \
                       doesn't exist.",
             usage: "key decrement",
             ..COUNTER
@@ -68,7 +69,8 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
             name: "incrbyfloat",
             arity: 3,
             since: "2.6.0",
-            summary: "Increment the floating point value of a key by a number. Uses 0 as initial value if the \
+            summary: "Increment the floating point value of a key by a number. Uses 0 as initial value if \
+                      the \
                       key doesn't exist.",
             usage: "key increment",
             ..COUNTER

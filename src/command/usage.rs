@@ -110,8 +110,8 @@ const TYPES: &[(&str, &str)] = &[
         "integer",
         "bit bits client-id cluster-bus-port config-epoch count current-epoch cursor db decrement \
          destination-db end end-slot entries-added entries-read frequency increment index index1 index2 len \
-         limit maxage milliseconds min-match-len ms num-matches numfields numkeys numlocal numreplicas offset port \
-         protover quorum rank seconds slot start start-slot stop timeout ttl version weight",
+         limit maxage milliseconds min-match-len ms num-matches numfields numkeys numlocal numreplicas \
+         offset port protover quorum rank seconds slot start start-slot stop timeout ttl version weight",
     ),
 ];
 

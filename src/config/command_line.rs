@@ -216,7 +216,7 @@ fn command() -> Command {
 
 const AFTER_HELP: &str = "\
 Every option of docs/config.md can be given as --OPTION VALUE and then overrides the file. The usual ones:
-  --host ADDRESS         Address to listen on [default: 127.0.0.1 and ::1]
+  --host ADDRESS         Address to listen on [default: all; config.toml ships 127.0.0.1 and ::1]
   --port PORT            TCP port, 1-65535; 0 turns TCP off [default: 6379]
   --engine ENGINE        Storage engine: memory or aidb
   --data-dir DIR         Directory of the data files

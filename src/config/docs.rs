@@ -6,8 +6,10 @@ use super::spec::{FIXED, HIDDEN, OptionSpec, PROTECTED, Section};
 use super::{Config, OPTIONS};
 
 /// Options that the shipped file sets itself, with the value and the reason.
-const SHIPPED: &[(&str, &str, &str)] =
-    &[("storage-engine", "\"memory\"", "Until persistence is built, `aidb` keeps data in memory only, too.")];
+const SHIPPED: &[(&str, &str, &str)] = &[
+    ("bind", "[\"127.0.0.1\", \"-::1\"]", "Only this machine can connect; \"0.0.0.0\" lets others in."),
+    ("storage-engine", "\"memory\"", "Until persistence is built, `aidb` keeps data in memory only, too."),
+];
 
 const TOML_HEAD: &str = "\
 # Configuration of AiKv. Every option stands here with its default; take the # away to change one.

@@ -26,7 +26,7 @@ options! {
     Server {
         /// Addresses to listen on. A `-` before an address: no error if this machine does not have it.
         /// `*` is every IPv4 address, `::*` every IPv6 address.
-        "bind" bind: Vec<String> = vec!["127.0.0.1".to_owned(), "-::1".to_owned()], Addresses,
+        "bind" bind: Vec<String> = vec!["*".to_owned(), "-::*".to_owned()], Addresses,
             MODIFIABLE | MANY,
             toml: Some("host"), flag: Some("host"), apply: Apply::Bind;
         /// TCP port. 0 turns TCP off.

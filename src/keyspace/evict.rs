@@ -3,14 +3,18 @@
 
 use super::access::AccessClock;
 use super::change::{Effect, event};
-use super::{Keyspace, dispose, removal_command};
+use super::{Db, Keyspace, dispose, removal_command};
 use crate::collections::hash::hash_key;
+use crate::util::rng::Rng;
 use crate::value::Entry;
 
 /// Victims remembered between rounds.
 const POOL_SIZE: usize = 16;
 /// Wheel items looked at per volatile key wanted: some are stale.
 const STALE_FACTOR: usize = 4;
+
+/// Volatile keys are rare when more entries than this have to be looked at for one of them.
+const RARE_FROM: usize = 16;
 
 /// Which keys may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +76,11 @@ impl Keyspace {
 
     fn best_victim(&mut self, scope: Scope, order: Order, samples: usize) -> Option<(usize, u64)> {
         for _ in 0..2 {
-            for db in 0..self.dbs.len() {
-                self.sample_into_pool(db, scope, order, samples);
-            }
+            // Equal victims are kept in the order in which they came: another database is first each time.
+            let mut dbs: Vec<usize> = (0..self.dbs.len()).filter(|db| !self.dbs[*db].is_empty()).collect();
+            let first = self.rng.below(dbs.len().max(1) as u64) as usize;
+            dbs.rotate_left(first);
+            dbs.into_iter().for_each(|db| self.sample_into_pool(db, scope, order, samples));
             while let Some(victim) = self.pool.victims.pop() {
                 let Some(d) = self.dbs.get(victim.db) else { continue };
                 let may_go = |e: &Entry| scope == Scope::AllKeys || e.expiry().is_some();
@@ -96,20 +102,9 @@ impl Keyspace {
             insert_victim(pool, Victim { score: score(&access, order, entry), db, hash });
         };
         if scope == Scope::AllKeys {
-            d.table.sample(&mut || rng.next_u64(), samples, &mut |entry| {
-                let hash = hash_key(entry.key());
-                consider(hash, &entry);
-            });
-        } else if let Some(wheel) = &d.wheel {
-            let mut left = samples;
-            wheel.sample(&mut || rng.next_u64(), samples * STALE_FACTOR, &mut |hash| {
-                if left > 0
-                    && let Some(e) = d.table.get_by_hash(hash, |e| e.expiry().is_some())
-                {
-                    left -= 1;
-                    consider(hash, &e);
-                }
-            });
+            d.table.sample(&mut || rng.next_u64(), samples, &mut |e| consider(hash_key(e.key()), &e));
+        } else {
+            sample_volatile(d, rng, samples, &mut consider);
         }
     }
 
@@ -124,15 +119,8 @@ impl Keyspace {
                     return Some((db, hash_key(entry.key())));
                 }
             } else if d.volatile > 0 {
-                let is_volatile = |e: &Entry| e.expiry().is_some();
                 let mut found = None;
-                if let Some(wheel) = &d.wheel {
-                    wheel.sample(&mut || rng.next_u64(), STALE_FACTOR * POOL_SIZE, &mut |hash| {
-                        if found.is_none() && d.table.get_by_hash(hash, is_volatile).is_some() {
-                            found = Some(hash);
-                        }
-                    });
-                }
+                sample_volatile(d, rng, POOL_SIZE, &mut |hash, _| found = found.or(Some(hash)));
                 // Only stale items were seen: walk, which is rare and ends at the first hit.
                 let walk = || d.table.iter().find(|e| e.expiry().is_some()).map(|e| e.key().to_vec());
                 let found = found.or_else(|| walk().map(|k| hash_key(&k)));
@@ -140,6 +128,33 @@ impl Keyspace {
             }
         }
         None
+    }
+}
+
+/// Visits about `samples` volatile entries at random, with their hashes. Where they are not too rare they
+/// are picked out of the table; else the wheel knows them, though it prefers those whose deadline was set
+/// lately.
+fn sample_volatile(d: &Db, rng: &mut Rng, samples: usize, visit: &mut dyn FnMut(u64, &Entry)) {
+    if d.volatile == 0 {
+        return;
+    }
+    let entries_each = d.table.len().div_ceil(d.volatile);
+    if entries_each <= RARE_FROM {
+        d.table.sample(&mut || rng.next_u64(), samples * entries_each, &mut |e| {
+            if e.expiry().is_some() {
+                visit(hash_key(e.key()), &e);
+            }
+        });
+    } else if let Some(wheel) = &d.wheel {
+        let mut left = samples;
+        wheel.sample(&mut || rng.next_u64(), samples * STALE_FACTOR, &mut |hash| {
+            if left > 0
+                && let Some(e) = d.table.get_by_hash(hash, |e| e.expiry().is_some())
+            {
+                left -= 1;
+                visit(hash, &e);
+            }
+        });
     }
 }
 

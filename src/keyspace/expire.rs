@@ -191,4 +191,18 @@ mod tests {
             ks.check_invariants();
         }
     }
+
+    #[test]
+    fn a_hidden_key_makes_way_for_a_new_one() {
+        let mut ks = keyspace(1);
+        set(&mut ks, 0, "k", Ttl::At(START_MS + 1));
+        ks.begin(START_MS + 1);
+        ks.expiry = Expiry::Hide;
+        let key = Key::new(b"k");
+        assert!(ks.write(0, key).is_none());
+        ks.insert(0, key, Kind::String, NewPayload::Int(2), None);
+        assert_eq!((ks.db(0).len(), ks.db(0).volatile()), (1, 0));
+        assert!(ks.write(0, key).is_some_and(|entry| entry.expiry().is_none()));
+        ks.check_invariants();
+    }
 }

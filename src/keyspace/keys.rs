@@ -8,15 +8,6 @@ use crate::value::{Entry, duplicate};
 /// anyway: there may be no other.
 const RANDOM_TRIES_MAX: usize = 100;
 
-/// Whether a flush frees here or in the background.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlushMode {
-    /// At once, in the reactor thread.
-    Sync,
-    /// In the background.
-    Async,
-}
-
 impl Keyspace {
     /// Gives the value and expiry of one key to another, which may be in another database; what was there
     /// goes. Both keys must differ and the source exist. The caller reports the changes.
@@ -93,20 +84,12 @@ impl Keyspace {
         if count == 0 { 0 } else { (sum / count) as i64 }
     }
 
-    /// Empties a database, or all. Returns the number of keys removed.
-    pub fn flush(&mut self, db: Option<usize>, mode: FlushMode) -> usize {
+    /// Empties a database, or all. Gives what was in them: dropping it takes long.
+    pub fn flush(&mut self, db: Option<usize>) -> Vec<Db> {
         let range = db.map_or(0..self.dbs.len(), |db| db..db + 1);
-        let mut removed = 0;
-        for db in range {
-            let old = std::mem::take(&mut self.dbs[db]);
-            let len = old.len();
-            removed += len;
-            if mode == FlushMode::Async && len > 0 {
-                self.background.drop_later(Box::new(old), len);
-            }
-        }
+        let flushed = self.dbs[range].iter_mut().filter(|db| !db.is_empty()).map(std::mem::take).collect();
         self.changes.record_other(Change::Flush(db));
-        removed
+        flushed
     }
 
     /// Exchanges two databases.

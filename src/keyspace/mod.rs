@@ -17,7 +17,6 @@ use crate::value::{Entry, Kind, Object, kind};
 use access::AccessClock;
 use change::{ChangeLog, Effect, Event, event};
 pub use db::Db;
-pub use keys::FlushMode;
 
 /// A key and its hash.
 #[derive(Clone, Copy, Debug)]

@@ -29,7 +29,7 @@ const LISTENERS: usize = SPECIAL + 2;
 /// Events taken from one poll.
 const EVENTS_MAX: usize = 1024;
 /// Bytes read from one connection in one turn.
-const READ_BUDGET: usize = 64 * 1024;
+const READ_BUDGET: usize = 16 * 1024;
 /// Low bits of a token: the slot; above them low bits of the client's number, to tell stale events.
 const SLOT_BITS: u32 = 24;
 

@@ -197,11 +197,11 @@ impl Reply {
         self.sent = 0;
     }
 
-    /// Gives back memory of an idle client.
-    pub fn shrink(&mut self, keep: usize) {
-        if self.is_empty() && self.buf.capacity() > keep {
-            self.buf = Vec::with_capacity(keep);
-        }
+    /// Gives an empty reply a buffer of `capacity` bytes.
+    pub fn resize_buffer(&mut self, capacity: usize) {
+        assert!(self.is_empty(), "only an empty buffer is replaced");
+        self.clear();
+        self.buf = Vec::with_capacity(capacity);
     }
 
     // ---- writing ----

@@ -12,6 +12,10 @@ pub const BIG_ARG_BYTES: usize = 32 * 1024;
 const BIG_ARG_ADVANCE_BYTES: usize = 16 << 20;
 /// Bytes of one request that are kept in the buffer: offsets are 32 bits wide.
 const INPUT_BYTES_MAX: usize = u32::MAX as usize - 2 * BIG_ARG_BYTES;
+/// Unread input up to this size is copied into a lent buffer; a client with more reads into its own.
+const LEND_BYTES_MAX: usize = 16 * 1024;
+/// Room that a read finds at least.
+const READ_BYTES_MIN: usize = 16 * 1024;
 /// Longest inline request and longest header line without an end of line.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Requests parsed ahead in one go: enough to hide memory latency, few enough to stay fair.
@@ -141,11 +145,12 @@ impl Input {
         self.filled -= range.len();
     }
 
-    /// Lends a scratch buffer to an input that holds none: most requests are read, run and forgotten,
-    /// and an idle client then holds no buffer at all.
+    /// Lends a scratch buffer to an input that holds little: most requests are read, run and forgotten, and
+    /// an idle client then holds no more than the start of a request.
     pub fn lend(&mut self, scratch: &mut Vec<u8>) {
-        if self.buf.is_empty() {
-            std::mem::swap(&mut self.buf, scratch);
+        if self.filled <= LEND_BYTES_MAX && self.buf.len() < scratch.len() {
+            scratch[..self.filled].copy_from_slice(&self.buf[..self.filled]);
+            self.buf = std::mem::take(scratch);
         }
     }
 
@@ -202,7 +207,7 @@ impl Input {
             return Ok((n, want));
         }
         self.compact();
-        self.make_room(budget);
+        self.make_room(budget.min(READ_BYTES_MIN));
         let want = budget.min(self.buf.len() - self.filled);
         let n = read(&mut self.buf[self.filled..self.filled + want])?;
         self.filled += n;

@@ -5,10 +5,10 @@
 //!                                                  -> (`time_out`, `unblock`) running, with another reply.
 
 use super::Server;
-use super::client::Client;
+use super::client::{Client, ReplyMode};
 use super::table::Command;
 use crate::command::spec::OnTimeout;
-use crate::command::{BlockOn, CmdError, Hashed, Outcome};
+use crate::command::{BlockOn, CmdError, Garbage, Hashed, Outcome};
 use crate::keyspace::Key;
 use crate::resp::OwnedArgs;
 use crate::value::{Kind, kind};
@@ -20,6 +20,8 @@ pub enum Blocked {
     Keys(Waiting),
     /// The end of CLIENT PAUSE: its input is not run.
     Postponed,
+    /// The dropping of what its command removed; the answer is OK.
+    Freeing,
     /// The end of a shutdown that waits.
     Shutdown,
 }
@@ -150,6 +152,11 @@ impl Server {
                 self.resume(client);
                 Some(waiting)
             }
+            Blocked::Freeing => {
+                self.blocking.clients -= 1;
+                self.resume(client);
+                None
+            }
             Blocked::Postponed | Blocked::Shutdown => {
                 self.resume(client);
                 None
@@ -161,7 +168,7 @@ impl Server {
     pub(super) fn unblock(&mut self, client: &mut Client, error: Option<&CmdError>) {
         let Some(waiting) = self.release(client) else { return };
         let id = waiting.command.id;
-        self.stats.counters.commands += 1;
+        self.unit.commands += 1;
         self.stats.commands.ran(id, 0, self.config.latency_tracking);
         match error {
             Some(error) => {
@@ -228,6 +235,7 @@ impl Server {
         let outcome = self.call(client, waiting.command, waiting.args.as_args(), Hashed::default());
         match outcome {
             Outcome::Block(_) => client.blocked = Some(Box::new(Blocked::Keys(waiting))),
+            Outcome::Free(_) => unreachable!("no command both waits for keys and frees"),
             Outcome::Done => {
                 self.blocking.remove(client.id, &waiting);
                 self.blocking.clients -= 1;
@@ -237,6 +245,38 @@ impl Server {
             }
         }
         self.leave_unit();
+    }
+
+    /// Has garbage dropped in the background and answers OK when that is done. A client that does not want
+    /// the answer waits for it here: it could not be told apart from that of a later command.
+    pub(super) fn free_and_answer(&mut self, client: &mut Client, garbage: Garbage) {
+        if client.reply_mode != ReplyMode::On {
+            drop(garbage);
+            return client.reply.ok();
+        }
+        let background = self.keyspace.background();
+        background.drop_later(garbage.value, garbage.weight);
+        if background.pending_objects() == 0 {
+            return client.reply.ok();
+        }
+        background.tell_when_freed(client.id);
+        self.blocking.clients += 1;
+        client.blocked = Some(Box::new(Blocked::Freeing));
+    }
+
+    /// Answers the clients whose garbage is dropped.
+    pub(super) fn answer_freed(&mut self) {
+        for id in self.keyspace.background().freed() {
+            let Some(mut client) = self.clients.slot_of(id).and_then(|slot| self.clients.take(slot)) else {
+                continue;
+            };
+            if matches!(client.blocked.as_deref(), Some(Blocked::Freeing)) {
+                self.release(&mut client);
+                client.reply.ok();
+                self.queue_write(&mut client);
+            }
+            self.clients.put(client);
+        }
     }
 
     /// Lets a client's waiting input run in the next turn.

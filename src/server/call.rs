@@ -51,7 +51,7 @@ impl Server {
     #[inline]
     fn count_call(&mut self, client: &Client, command: &Command, args: Args<'_>, ns: u64) {
         self.stats.commands.ran(command.id, ns, self.config.latency_tracking);
-        self.stats.counters.commands += 1;
+        self.unit.commands += 1;
         if ns >= self.slow_ns {
             self.note_slow(client, command, args, ns);
         }
@@ -101,6 +101,7 @@ impl Server {
         match self.call(client, command, args, hashed) {
             Outcome::Done => {}
             Outcome::Block(on) => self.block(client, command, args.to_owned(), *on),
+            Outcome::Free(garbage) => self.free_and_answer(client, garbage),
         }
         if !self.monitors.is_empty() {
             self.feed_monitors(client, command, args);
@@ -117,9 +118,16 @@ impl Server {
         let outer = std::mem::replace(&mut self.unit.no_waiting, true);
         let outcome = self.call(client, command, args, Hashed::default());
         self.unit.no_waiting = outer;
-        if let Outcome::Block(_) = outcome {
-            blocking::write_timeout(client, command.spec.on_timeout);
-            self.count_call(client, command, args, 0);
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Block(_) => {
+                blocking::write_timeout(client, command.spec.on_timeout);
+                self.count_call(client, command, args, 0);
+            }
+            Outcome::Free(garbage) => {
+                drop(garbage);
+                client.reply.ok();
+            }
         }
         if !self.monitors.is_empty() {
             self.feed_monitors(client, command, args);
@@ -143,7 +151,8 @@ impl Server {
             self.stats.latency.add(event, self.now.wall_ms / 1000, ms);
         }
         let slower_than = self.config.slowlog_log_slower_than;
-        if slower_than < 0 || us < slower_than as u64 || command.is(Flags::SKIP_SLOWLOG) {
+        let off = slower_than < 0 || self.config.slowlog_max_len == 0;
+        if off || us < slower_than as u64 || command.is(Flags::SKIP_SLOWLOG) {
             return;
         }
         let shown = super::redact(command, args);
@@ -160,7 +169,7 @@ impl Server {
             peer: client.peer.addr.clone(),
             client_name: client.name.clone(),
         };
-        self.stats.slowlog.add(entry, self.config.slowlog_max_len as usize);
+        self.stats.slowlog.add(entry, self.config.slowlog_max_len);
     }
 
     /// Recomputes the duration from which on [`Server::note_slow`] has to look.

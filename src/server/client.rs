@@ -61,8 +61,14 @@ pub struct Client {
     pub bytes_out: u64,
     /// Input bytes waiting and input capacity, noted while its input is taken out to run.
     pub noted_input: (usize, usize),
-    /// Largest reply since the last look, for sizing the buffer.
+    /// Room its input has taken lately, in its own or a lent buffer (qbuf + qbuf-free of CLIENT LIST).
+    pub input_room: usize,
+    /// The most room since its last check.
+    pub input_room_peak: usize,
+    /// Most output that waited since the peak was last forgotten: the reply buffer is sized by it.
     pub reply_peak: usize,
+    /// When that was, on the monotonic clock in milliseconds.
+    pub reply_peak_since_ms: u64,
     /// Since when its output is above the soft limit, on the monotonic clock in milliseconds.
     pub soft_limit_since_ms: Option<u64>,
     /// Whether it is on the list of clients with something to send.
@@ -150,7 +156,10 @@ impl Client {
             bytes_in: 0,
             bytes_out: 0,
             noted_input: (0, 0),
+            input_room: 0,
+            input_room_peak: 0,
             reply_peak: 0,
+            reply_peak_since_ms: now_ms,
             soft_limit_since_ms: None,
             write_pending: false,
             accounted_bytes: 0,

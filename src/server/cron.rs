@@ -3,8 +3,11 @@
 use super::Server;
 use super::client::Close;
 
+/// A period in milliseconds, and what is done.
+type Job = (u64, fn(&mut Server));
+
 /// Periods and functions. A function runs when its period has passed since its last run.
-const JOBS: &[(u64, fn(&mut Server))] = &[
+const JOBS: &[Job] = &[
     (100, Server::sample_rates),
     (100, Server::sample_memory),
     (100, Server::tend_clients),
@@ -28,6 +31,10 @@ impl Server {
             return;
         }
         let now_ms = self.now.mono_ms();
+        if self.cron.last_ms.iter().zip(JOBS).all(|(last_ms, (period_ms, _))| now_ms - last_ms < *period_ms) {
+            return;
+        }
+        let begin_ns = self.clock.mono_ns();
         self.cron.runs += 1;
         for (i, (period_ms, job)) in JOBS.iter().enumerate() {
             if now_ms - self.cron.last_ms[i] >= *period_ms {
@@ -35,6 +42,7 @@ impl Server {
                 job(self);
             }
         }
+        self.stats.counters.cron_us += (self.clock.mono_ns() - begin_ns) / 1000;
     }
 
     /// What has to be done before the loop waits: due keys, ended waits and pauses, making room. True if
@@ -44,6 +52,9 @@ impl Server {
         self.end_pause_if_due();
         if self.memory.evicting {
             self.make_room();
+        }
+        if self.memory.limits_clients {
+            self.keep_client_memory();
         }
         self.expire_keys()
     }
@@ -56,7 +67,7 @@ impl Server {
             self.pause.map(|p| p.until_ms),
         ];
         let until_wall = wall.into_iter().flatten().min().map(|t| (t - self.now.wall_ms).max(0) as u64);
-        let cron_ms = 1000 / u64::from(self.config.hz.max(1) as u32);
+        let cron_ms = 1000 / u64::from(self.config.hz.max(1));
         until_wall.unwrap_or(u64::MAX).min(cron_ms)
     }
 
@@ -91,14 +102,14 @@ impl Server {
         let old = self.pause.unwrap_or(pause);
         let until_ms = pause.until_ms.max(old.until_ms);
         self.pause = Some(super::Pause { all: pause.all || old.all, until_ms });
-        self.arm(super::gate::gate::PAUSE, true);
+        self.arm(super::gate::bit::PAUSE, true);
         self.keyspace.expiry = crate::keyspace::Expiry::Hide;
     }
 
     /// Ends CLIENT PAUSE: postponed input goes on.
     pub(super) fn end_pause(&mut self) {
         self.pause = None;
-        self.arm(super::gate::gate::PAUSE, false);
+        self.arm(super::gate::bit::PAUSE, false);
         self.keyspace.expiry = crate::keyspace::Expiry::Remove;
         for slot in std::mem::take(&mut self.postponed) {
             if let Some(client) = self.clients.get_mut(slot) {
@@ -133,14 +144,14 @@ impl Server {
     fn tend_client(&mut self, slot: usize) {
         let Some(mut client) = self.clients.take(slot) else { return };
         let idle_ms = self.now.mono_ms().saturating_sub(client.active_ms);
-        let timeout_ms = u64::from(self.config.timeout as u32) * 1000;
+        let timeout_ms = u64::from(self.config.timeout) * 1000;
         let may_idle = client.blocked.is_some() || client.role != super::client::Role::Normal;
         if timeout_ms > 0 && idle_ms > timeout_ms && !may_idle {
             log::debug!(target: "aikv", "Closing idle client {}", client.peer.addr);
             client.close = Some(Close::Now);
             self.pending_closes.push(slot);
         }
-        self.shrink_buffers(&mut client, idle_ms);
+        self.size_buffers(&mut client, idle_ms);
         self.check_output_limit(&mut client);
         self.account_client(&mut client);
         self.clients.put(client);

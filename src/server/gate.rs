@@ -9,7 +9,7 @@ use crate::command::spec::Flags;
 use crate::resp::Args;
 
 /// Gates, as bits of [`Server::armed`].
-pub mod gate {
+pub mod bit {
     /// Clients have to authenticate.
     pub const AUTH: u32 = 1 << 0;
     /// Data is being loaded.
@@ -36,12 +36,12 @@ type Gate = fn(&mut Server, &Client, &Command, &Args<'_>) -> Result<(), Reject>;
 
 /// All gates in the order in which they are asked.
 const GATES: &[(u32, Gate)] = &[
-    (gate::AUTH, authenticated),
-    (gate::MEMORY, memory),
-    (gate::DISK, disk),
-    (gate::LOADING, loading),
-    (gate::MONITORS, no_monitor),
-    (gate::PAUSE, paused),
+    (bit::AUTH, authenticated),
+    (bit::MEMORY, memory),
+    (bit::DISK, disk),
+    (bit::LOADING, loading),
+    (bit::MONITORS, no_monitor),
+    (bit::PAUSE, paused),
 ];
 
 impl Server {
@@ -75,7 +75,7 @@ impl Server {
         command: &Command,
         args: &Args<'_>,
     ) -> Result<(), Reject> {
-        let when_run = self.armed & !(gate::AUTH | gate::PAUSE | gate::MEMORY | gate::MONITORS);
+        let when_run = self.armed & !(bit::AUTH | bit::PAUSE | bit::MEMORY | bit::MONITORS);
         GATES
             .iter()
             .filter(|(bit, _)| when_run & bit != 0)
@@ -93,8 +93,8 @@ impl Server {
 
     /// Arms the gates that follow from the configuration.
     pub fn arm_from_config(&mut self) {
-        self.arm(gate::AUTH, !self.config.requirepass.is_empty());
-        self.arm(gate::MEMORY, self.config.maxmemory > 0);
+        self.arm(bit::AUTH, !self.config.requirepass.is_empty());
+        self.arm(bit::MEMORY, self.config.maxmemory > 0);
     }
 }
 

@@ -43,6 +43,8 @@ impl Server {
         let mut input = std::mem::take(&mut client.input);
         input.parse(self.request_limits(&client));
         client.noted_input = (input.pending_bytes(), input.buffer_capacity());
+        client.input_room_peak = client.input_room_peak.max(client.noted_input.1);
+        client.input_room = client.input_room.max(client.input_room_peak);
         let batch = self.prepare(&client, &input);
         self.run_batch(&mut client, &mut input, &batch);
         self.batch = batch;
@@ -77,6 +79,7 @@ impl Server {
         for change in self.late_changes.drain(..) {
             mark_watched(&mut client, &change, &self.keyspace);
         }
+        self.note_memory_of(client.slot);
         if !client.reply.is_empty() {
             self.queue_write(&mut client);
             self.check_output_limit(&mut client);

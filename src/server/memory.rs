@@ -21,7 +21,7 @@ fn eviction_ns_max(tenacity: u32) -> u64 {
 const EVICTIONS_PER_LOOK: usize = 16;
 
 /// Figures that INFO memory shows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Most ever used, in bytes.
     pub peak: usize,
@@ -33,6 +33,10 @@ pub struct Memory {
     pub allocator: alloc::AllocStats,
     /// Memory of clients, as last accounted.
     pub clients_bytes: usize,
+    /// Whether there is a limit to it.
+    pub limits_clients: bool,
+    /// Slots of clients whose memory has changed in this turn, while there is a limit.
+    pub changed_clients: Vec<usize>,
     /// Whether the eviction of keys goes on in the next turn.
     pub evicting: bool,
     /// Since when used memory is above the limit, in monotonic nanoseconds.
@@ -43,10 +47,9 @@ pub struct Memory {
 pub fn access_policy(config: &Config) -> Policy {
     use MaxmemoryPolicy as P;
     match config.maxmemory_policy {
-        P::AllkeysLfu | P::VolatileLfu => Policy::Lfu {
-            log_factor: config.lfu_log_factor as u32,
-            decay_minutes: config.lfu_decay_time as u32,
-        },
+        P::AllkeysLfu | P::VolatileLfu => {
+            Policy::Lfu { log_factor: config.lfu_log_factor, decay_minutes: config.lfu_decay_time }
+        }
         _ => Policy::Lru,
     }
 }

@@ -213,7 +213,10 @@ impl Server {
             process: Process::default(),
             listen_check: |_, _| Ok(()),
             memory: memory::Memory::default(),
-            peaks: limits::Peaks::default(),
+            peaks: limits::Peaks {
+                reply_peak_reset_ms: Some(limits::PEAK_RESET_MS),
+                ..limits::Peaks::default()
+            },
             active_expire: true,
             debug: commands::debug::Debug::default(),
             armed: 0,
@@ -255,9 +258,15 @@ impl Server {
     /// Counts a turn of the loop that began at `begin_ns`.
     pub fn end_turn(&mut self, begin_ns: u64) {
         self.read_clock();
-        self.stats.counters.loop_turns += 1;
-        self.stats.counters.loop_us += (self.now.mono_ns - begin_ns) / 1000;
-        self.stats.counters.loop_command_us += std::mem::take(&mut self.unit.command_ns) / 1000;
+        let us = (self.now.mono_ns - begin_ns) / 1000;
+        let commands = std::mem::take(&mut self.unit.commands);
+        let counters = &mut self.stats.counters;
+        counters.loop_turns += 1;
+        counters.loop_us += us;
+        counters.loop_us_max = counters.loop_us_max.max(us);
+        counters.commands += commands;
+        counters.loop_commands_max = counters.loop_commands_max.max(commands);
+        counters.loop_command_us += std::mem::take(&mut self.unit.command_ns) / 1000;
     }
 
     /// Whether the loop should go on without waiting.
@@ -268,6 +277,7 @@ impl Server {
     /// The background thread has finished something.
     pub fn background_woke(&mut self) {
         self.keyspace.background().completions();
+        self.answer_freed();
     }
 
     /// Whether data is being loaded.

@@ -14,8 +14,10 @@ use crate::resp::{Args, OwnedArgs};
 pub struct Unit {
     /// Nesting of calls.
     pub depth: u32,
-    /// Nanoseconds spent in commands.
+    /// Nanoseconds spent in commands in this turn.
     pub command_ns: u64,
+    /// Commands run in this turn.
+    pub commands: u64,
     /// Whether a command of a transaction or script runs: it must answer at once, with one reply.
     pub no_waiting: bool,
     /// Effects to be propagated, in order, with their databases.
@@ -181,6 +183,12 @@ impl Server {
     #[inline]
     pub(super) fn propagating(&self) -> bool {
         self.keyspace.changes.listening & listener::PROPAGATION != 0
+    }
+
+    /// Adds a taker of effects.
+    pub fn add_sink(&mut self, sink: Box<dyn Sink>) {
+        self.propagation.sinks.push(sink);
+        self.update_listeners();
     }
 
     /// Tells the change log who listens now.

@@ -47,6 +47,12 @@ pub struct Counters {
     pub loop_us: u64,
     /// Microseconds of these spent in commands.
     pub loop_command_us: u64,
+    /// Microseconds spent in periodic jobs.
+    pub cron_us: u64,
+    /// Microseconds of the longest turn.
+    pub loop_us_max: u64,
+    /// Most commands run in one turn.
+    pub loop_commands_max: u64,
     /// Failed authentications.
     pub denied_auth: u64,
     /// Commands refused by ACL.

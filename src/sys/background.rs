@@ -57,6 +57,8 @@ struct Shared {
     freed_objects: AtomicU64,
     pending_syncs: AtomicU64,
     completions: Mutex<Vec<Completion>>,
+    /// Tokens of [`Background::tell_when_freed`] whose time has come.
+    freed: Mutex<Vec<u64>>,
     wake: OwnedFd,
 }
 
@@ -70,6 +72,8 @@ enum Job {
         token: u64,
     },
     Close(File),
+    /// Told to the owner when all earlier jobs of the queue are done.
+    Tell(u64),
     /// Answered when all earlier jobs of the queue are done.
     Barrier(SyncSender<()>),
 }
@@ -91,6 +95,10 @@ impl Shared {
                 signals::wake(self.wake.as_raw_fd());
             }
             Job::Close(file) => drop(file),
+            Job::Tell(token) => {
+                self.freed.lock().unwrap_or_else(PoisonError::into_inner).push(token);
+                signals::wake(self.wake.as_raw_fd());
+            }
             // Nobody waits any more: fine.
             Job::Barrier(done) => drop(done.send(())),
         }
@@ -175,6 +183,17 @@ impl Background {
         self.give(|workers| &workers.free, Job::Free { value, weight });
     }
 
+    /// Lets the token come out of [`Background::freed`] when all that was given to `drop_later` so far is
+    /// dropped (or at once, should the queue be full).
+    pub fn tell_when_freed(&self, token: u64) {
+        self.give(|workers| &workers.free, Job::Tell(token));
+    }
+
+    /// The tokens of [`Background::tell_when_freed`] that have come since the last call, in order.
+    pub fn freed(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Elements that wait for being freed (INFO `lazyfree_pending_objects`).
     pub fn pending_objects(&self) -> u64 {
         self.shared.pending_objects.load(Ordering::Relaxed)
@@ -221,7 +240,7 @@ impl Background {
         std::mem::take(&mut *completions)
     }
 
-    /// Becomes readable when there are completions.
+    /// Becomes readable when there are completions or freed tokens.
     pub fn wake_fd(&self) -> RawFd {
         self.shared.wake.as_raw_fd()
     }
@@ -257,6 +276,7 @@ impl Shared {
             freed_objects: AtomicU64::new(0),
             pending_syncs: AtomicU64::new(0),
             completions: Mutex::new(Vec::new()),
+            freed: Mutex::new(Vec::new()),
             wake: signals::event_fd()?,
         })
     }
@@ -280,6 +300,7 @@ mod tests {
             background.fsync_later(Arc::clone(&file), token);
         }
         background.drop_later(Box::new(vec![vec![1u8; 100]; 1_000]), 1_000);
+        background.tell_when_freed(5);
         background.close_later(tempfile::tempfile().unwrap());
         background.wait_idle();
         assert!(readable(background.wake_fd(), 1_000));
@@ -290,7 +311,7 @@ mod tests {
         );
         assert!(!readable(background.wake_fd(), 0) && background.completions().is_empty());
         assert_eq!((background.pending_objects(), background.freed_objects()), (0, 1_000));
-        assert_eq!(background.pending_syncs(), 0);
+        assert_eq!((background.pending_syncs(), background.freed()), (0, vec![5]));
         background.reset_freed_objects();
         assert_eq!(background.freed_objects(), 0);
     }

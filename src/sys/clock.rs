@@ -8,6 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::util::text::UtcTime;
 
+/// A point in time for measurements in benchmarks.
+pub type Moment = std::time::Instant;
+
 /// A source of time. Clones of a real clock are independent; clones of a fake one share its time.
 #[derive(Clone, Debug)]
 pub enum Clock {

@@ -63,6 +63,10 @@ impl LongDouble {
                 text.pop();
             }
         }
+        // A tiny negative number has no digits left: zero has no sign.
+        if text == b"-0" {
+            text.remove(0);
+        }
         text.shrink_to_fit();
         text
     }
@@ -88,6 +92,8 @@ mod tests {
             ("17179869184", "1.5", "17179869185.5"),
             ("1e20", "0", "100000000000000000000"),
             ("-0", "0", "0"),
+            ("-0", "-0", "0"),
+            ("-1e-30", "0", "0"),
         ] {
             assert_eq!(sum(left, right), want, "{left} + {right}");
         }

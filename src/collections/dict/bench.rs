@@ -5,8 +5,9 @@ use super::Dict;
 use crate::collections::entry::{Entry, NewPayload, Payload};
 use crate::collections::hash::hash_key;
 use crate::collections::testing::Random;
+use crate::sys::clock::Moment;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Lookups that are prefetched together, as the server does with the requests of one read.
 const BATCH: usize = 64;
@@ -48,12 +49,12 @@ impl Worst {
 /// Fills a table to `count` and gives the mean and the worst time of an insertion and the mean size.
 fn fill(dict: &mut Dict<Entry<()>>, count: u64) -> (f64, Worst, f64) {
     let (mut worst, mut per_key, mut samples) = (Worst::default(), 0.0, 0.0);
-    let start = Instant::now();
+    let start = Moment::now();
     let mut last = start;
     for number in 0..count {
         let key = key(number);
         dict.insert_new(hash_key(&key), entry(&key));
-        let now = Instant::now();
+        let now = Moment::now();
         worst.note(now - last);
         last = now;
         if number > count / 4 && number.is_multiple_of(count / 256) {
@@ -65,7 +66,7 @@ fn fill(dict: &mut Dict<Entry<()>>, count: u64) -> (f64, Worst, f64) {
 }
 
 fn lookups(dict: &Dict<Entry<()>>, keys: &[[u8; 16]]) -> f64 {
-    let start = Instant::now();
+    let start = Moment::now();
     let mut sum = 0;
     for key in keys {
         let found = dict.get(hash_key(key), key);
@@ -79,7 +80,7 @@ fn lookups(dict: &Dict<Entry<()>>, keys: &[[u8; 16]]) -> f64 {
 }
 
 fn batched_lookups(dict: &Dict<Entry<()>>, keys: &[[u8; 16]]) -> f64 {
-    let start = Instant::now();
+    let start = Moment::now();
     let mut sum = 0;
     for batch in keys.chunks(BATCH) {
         let mut hashes = [0; BATCH];
@@ -104,11 +105,11 @@ fn batched_lookups(dict: &Dict<Entry<()>>, keys: &[[u8; 16]]) -> f64 {
 
 fn removals(dict: &mut Dict<Entry<()>>, keys: &[[u8; 16]]) -> (f64, Worst) {
     let mut worst = Worst::default();
-    let start = Instant::now();
+    let start = Moment::now();
     let mut last = start;
     for key in keys {
         drop(dict.remove(hash_key(key), key));
-        let now = Instant::now();
+        let now = Moment::now();
         worst.note(now - last);
         last = now;
     }
@@ -119,9 +120,9 @@ fn removals(dict: &mut Dict<Entry<()>>, keys: &[[u8; 16]]) -> (f64, Worst) {
 #[ignore = "a measurement"]
 fn bench_dict() {
     let mut random = Random::new(1);
-    let start = Instant::now();
+    let start = Moment::now();
     for _ in 0..1_000_000 {
-        black_box(Instant::now());
+        black_box(Moment::now());
     }
     println!(
         "each insertion and removal includes a look at the clock: {:.0} ns",
@@ -143,7 +144,7 @@ fn bench_dict() {
         println!("  lookup: hit {:.0} ns, miss {:.0} ns", best(lookups, &hits), best(lookups, &misses));
         let batched = (best(batched_lookups, &hits), best(batched_lookups, &misses));
         println!("  prefetched lookup: hit {:.0} ns, miss {:.0} ns", batched.0, batched.1);
-        let start = Instant::now();
+        let start = Moment::now();
         let (mut cursor, mut seen) = (0, 0);
         loop {
             cursor = dict.scan(cursor, 10, &mut |entry| seen += usize::from(entry.kind() == 0));

@@ -176,10 +176,13 @@ impl Wheel {
     /// for estimates: quick, and only roughly uniform.
     pub fn sample(&self, random: &mut dyn FnMut() -> u64, n: usize, visit: &mut dyn FnMut(u64)) {
         const PER_SLOT: usize = 4;
-        const SKIP_CHUNKS: u64 = 16;
+        /// A long chain is walked down for up to 2^this chunks, seldom so far: the cost stays small on the
+        /// average, and what lies deep is seen sometimes.
+        const SKIP_BITS_MAX: u64 = 12;
         let mut left = n;
         let mut show = |chain: &Chain, random: &mut dyn FnMut() -> u64| {
-            let items = chain.some((random() % SKIP_CHUNKS) as usize);
+            let skip = random() & ((1 << (random() % (SKIP_BITS_MAX + 1))) - 1);
+            let items = chain.some(skip as usize);
             let start = random() as usize % items.len().max(1);
             let most = PER_SLOT.min(items.len()).min(left);
             (0..most).for_each(|i| visit(items[(start + i) % items.len()]));

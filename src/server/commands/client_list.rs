@@ -60,7 +60,7 @@ pub(super) struct Running {
 pub(super) fn push_line(out: &mut Vec<u8>, client: &Client, running: Option<Running>, now_ms: u64) {
     let (qbuf, qbuf_capacity) = match running {
         Some(_) => client.noted_input,
-        None => (client.input.pending_bytes(), client.input.buffer_capacity()),
+        None => (client.input.pending_bytes(), client.input.buffer_capacity().max(client.input_room)),
     };
     let argv_bytes = match (running, client.blocked.as_deref()) {
         (Some(running), _) => running.argv_bytes,

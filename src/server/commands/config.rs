@@ -145,6 +145,7 @@ fn set_error(error: &SetError) -> CmdError {
 fn config_resetstat(ctx: &mut ServerCtx<'_>) -> CmdResult {
     ctx.server.stats.reset();
     ctx.server.keyspace.stats = Default::default();
+    ctx.server.keyspace.background().reset_freed_objects();
     ctx.server.memory.exceeded_since_ns = None;
     ctx.client.reply.ok();
     Ok(Outcome::Done)
@@ -200,6 +201,7 @@ impl Server {
         self.keyspace.lazy_free = memory::lazy_free(&self.config);
         self.arm_from_config();
         self.update_slow_threshold();
+        self.apply_client_memory();
     }
 
     /// Puts a changed option into effect. The error says why that is not possible.

@@ -254,15 +254,12 @@ fn quicklist_packed_threshold(ctx: &mut ServerCtx<'_>) -> CmdResult {
     accept(ctx)
 }
 
-/// The usual time after which a reply buffer's peak is forgotten, in milliseconds.
-const PEAK_RESET_MS: u64 = 5000;
-
 fn reply_buffer(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let (setting, value) = (ctx.args.get(2), ctx.args.get(3));
     if args::is(setting, "peak-reset-time") {
         ctx.server.peaks.reply_peak_reset_ms = match value {
             _ if args::is(value, "never") => None,
-            _ if args::is(value, "reset") => Some(PEAK_RESET_MS),
+            _ if args::is(value, "reset") => Some(crate::server::limits::PEAK_RESET_MS),
             _ => Some(args::int(value)?.max(0) as u64),
         };
     } else if args::is(setting, "resizing") {

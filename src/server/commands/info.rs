@@ -34,6 +34,8 @@ enum Shown {
     ByDefault,
     /// Only with `all` and `everything`.
     WithAll,
+    /// Only by its name.
+    WhenNamed,
 }
 
 type Section = (&'static str, Shown, fn(&Server, &mut Fields));
@@ -51,6 +53,7 @@ const SECTIONS: &[Section] = &[
     ("Errorstats", Shown::ByDefault, errorstats),
     ("Latencystats", Shown::WithAll, latencystats),
     ("Cluster", Shown::ByDefault, cluster),
+    ("Debug", Shown::WhenNamed, debug),
     ("Keyspace", Shown::ByDefault, keyspace),
 ];
 
@@ -77,7 +80,10 @@ fn info(ctx: &mut ServerCtx<'_>) -> CmdResult {
     ctx.server.sample_memory();
     let mut fields = Fields(String::with_capacity(8192));
     for (name, shown, write) in SECTIONS {
-        if all || (default && *shown == Shown::ByDefault) || asks(&name.to_ascii_lowercase()) {
+        if (all && *shown != Shown::WhenNamed)
+            || (default && *shown == Shown::ByDefault)
+            || asks(&name.to_ascii_lowercase())
+        {
             if !fields.0.is_empty() {
                 fields.0.push_str("\r\n");
             }
@@ -136,7 +142,8 @@ fn clients(s: &Server, f: &mut Fields) {
 }
 
 fn memory(s: &Server, f: &mut Fields) {
-    let (m, used) = (&s.memory, alloc::used_memory() as u64);
+    // Without the text that is being written: it would count against maxmemory for whoever compares.
+    let (m, used) = (&s.memory, alloc::used_memory().saturating_sub(f.0.capacity()) as u64);
     let peak = (m.peak as u64).max(used);
     let overhead = s.overhead_bytes() as u64;
     let dataset = used.saturating_sub(overhead);
@@ -199,7 +206,7 @@ fn persistence(s: &Server, f: &mut Fields) {
 fn stats(s: &Server, f: &mut Fields) {
     let (c, r, k) = (&s.stats.counters, &s.stats.rates, &s.keyspace.stats);
     f.add("total_connections_received", c.connections);
-    f.add("total_commands_processed", c.commands);
+    f.add("total_commands_processed", c.commands + s.unit.commands);
     f.add("instantaneous_ops_per_sec", r.commands.per_second());
     f.add("total_net_input_bytes", c.net_input_bytes);
     f.add("total_net_output_bytes", c.net_output_bytes);
@@ -253,10 +260,27 @@ fn kilobytes(bytes: u64) -> String {
     format!("{:.2}", bytes as f64 / 1024.0)
 }
 
-fn replication(_: &Server, f: &mut Fields) {
+/// What is of use to those who work on the server.
+fn debug(s: &Server, f: &mut Fields) {
+    let c = &s.stats.counters;
+    f.add("eventloop_duration_aof_sum", 0);
+    f.add("eventloop_duration_cron_sum", c.cron_us);
+    f.add("eventloop_duration_max", c.loop_us_max);
+    f.add("eventloop_cmd_per_cycle_max", c.loop_commands_max);
+}
+
+fn replication(s: &Server, f: &mut Fields) {
     f.add("role", "master");
     f.add("connected_slaves", 0);
     f.add("master_failover_state", "no-failover");
+    f.add("master_replid", &s.process.run_id);
+    f.add("master_replid2", "0".repeat(40));
+    f.add("master_repl_offset", 0);
+    f.add("second_repl_offset", -1);
+    f.add("repl_backlog_active", 0);
+    f.add("repl_backlog_size", s.config.repl_backlog_size);
+    f.add("repl_backlog_first_byte_offset", 0);
+    f.add("repl_backlog_histlen", 0);
 }
 
 fn cpu(_: &Server, f: &mut Fields) {

@@ -180,10 +180,7 @@ fn doctor(ctx: &mut ServerCtx<'_>) -> CmdResult {
 
 /// What an event means and what helps.
 const ADVICE: &[(&str, &str)] = &[
-    (
-        "command",
-        "A command took long. Look at SLOWLOG GET; use SCAN for KEYS, and the SCAN family for big collections.",
-    ),
+    ("command", "A command took long. Look at SLOWLOG GET; use SCAN for KEYS, HSCAN for big hashes."),
     ("fast-command", "Commands that should be fast were slow: the machine was busy, or swapped."),
     ("eviction-cycle", "Keys had to be evicted to stay within maxmemory. Raise it, or store less."),
     ("expire-cycle", "Many keys expired at once. Spread their deadlines."),

@@ -123,7 +123,13 @@ fn figures(server: &Server) -> Vec<(String, Figure)> {
     }
     let (active, allocated) = (m.allocator.active as u64, m.allocator.allocated as u64);
     let resident = m.allocator.resident as u64;
+    let tables: usize =
+        (0..server.keyspace.databases()).map(|db| server.keyspace.db(db).overhead_bytes()).sum();
     out.extend([
+        ("overhead.db.hashtable.lut".to_string(), Figure::Int(tables as u64)),
+        // The table splits segment by segment: there is no second table to hold meanwhile.
+        ("overhead.db.hashtable.rehashing".to_string(), Figure::Int(0)),
+        ("db.dict.rehashing.count".to_string(), Figure::Int(0)),
         ("overhead.total".to_string(), Figure::Int(overhead)),
         ("keys.count".to_string(), Figure::Int(keys as u64)),
         ("keys.bytes-per-key".to_string(), Figure::Int(net / keys.max(1) as u64)),

@@ -6,7 +6,7 @@ use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::{Flags, SPEC, Spec};
 use crate::resp::Args;
 use crate::server::client::{Client, Role};
-use crate::server::gate::gate;
+use crate::server::gate::bit;
 use crate::server::table::{Command, Handler};
 use crate::server::{Server, ServerCtx, redact};
 use crate::util::quote::push_quoted;
@@ -36,7 +36,7 @@ fn monitor(ctx: &mut ServerCtx<'_>) -> CmdResult {
     if ctx.client.role != Role::Monitor {
         ctx.client.role = Role::Monitor;
         ctx.server.monitors.push(ctx.client.slot);
-        ctx.server.arm(gate::MONITORS, true);
+        ctx.server.arm(bit::MONITORS, true);
         ctx.client.reply.ok();
     }
     Ok(Outcome::Done)
@@ -48,7 +48,7 @@ impl Server {
         if client.role == Role::Monitor {
             client.role = Role::Normal;
             self.monitors.retain(|slot| *slot != client.slot);
-            self.arm(gate::MONITORS, !self.monitors.is_empty());
+            self.arm(bit::MONITORS, !self.monitors.is_empty());
         }
     }
 
@@ -74,10 +74,10 @@ impl Server {
         }
         line.extend_from_slice(b"\r\n");
         for slot in self.monitors.clone() {
-            if slot == client.slot {
-                client.reply.raw(&line);
-            } else {
+            if slot != client.slot {
                 self.send_to(slot, &line);
+            } else if client.close.is_none() {
+                client.reply.raw(&line);
             }
         }
     }

@@ -22,7 +22,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[(
             .with(Flags::PAUSE_OK),
         group: "server",
         summary: "Saves the data if it is to be saved, and ends the server.",
-        complexity: "O(N) when saving, where N is the total number of keys in all databases when saving data, \
+        complexity: "O(N) when saving, where N is the total number of keys in all databases when saving, \
                      otherwise O(1)",
         usage: "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
         history: &[("7.0.0", "Added the `NOW`, `FORCE` and `ABORT` modifiers.")],
