@@ -472,8 +472,8 @@ impl<V> Entry<V> {
         }
     }
 
-    /// Puts a gap of `inserted` bytes of any content in the place of `removed` bytes at `at` of an inline value,
-    /// which must not grow beyond `MAX_INLINE`, and gives the whole value.
+    /// Puts a gap of `inserted` bytes of any content in the place of `removed` bytes at `at` of an inline
+    /// value, which must not grow beyond `MAX_INLINE`, and gives the whole value.
     pub fn splice_inline(&mut self, at: usize, removed: usize, inserted: usize) -> &mut [u8] {
         let header = self.header();
         assert!(!header.has_word(), "the value is inline");

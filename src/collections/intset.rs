@@ -9,8 +9,8 @@ pub const EMPTY: [u8; 8] = [2, 0, 0, 0, 0, 0, 0, 0];
 
 const HEAD: usize = 8;
 
-/// Whether these bytes, of an intset or a listpack, are an intset: a listpack begins with its size, which is 7
-/// or 9 and more.
+/// Whether these bytes, of an intset or a listpack, are an intset: a listpack begins with its size, which
+/// is 7 or 9 and more.
 #[inline]
 pub fn is_intset(bytes: &[u8]) -> bool {
     matches!(bytes[..4], [2 | 4 | 8, 0, 0, 0])

@@ -1,6 +1,7 @@
 //! The data types. Each type is a file or folder of its own whose encodings are private to it; nothing here
 //! knows a key, a database or the wire. Reading goes through views (`list::view(&entry)` and so on), changes
-//! through functions that take the entry and the limits in force and convert it when it outgrows its encoding.
+//! through functions that take the entry and the limits in force and convert it when it outgrows its
+//! encoding.
 
 #[cfg(test)]
 mod bench;
@@ -70,8 +71,8 @@ impl Kind {
     }
 }
 
-/// A value that needs an allocation of its own: the big encodings. Strings and small collections live in their
-/// entry or in a blob.
+/// A value that needs an allocation of its own: the big encodings. Strings and small collections live in
+/// their entry or in a blob.
 pub enum Object {
     /// A long list.
     List(list::Quicklist),
@@ -244,8 +245,8 @@ pub enum PackedKind {
     HashWithExpiry,
 }
 
-/// Replaces the value of an entry by one that a file holds as packed bytes, in the encoding the limits ask for.
-/// The bytes are checked: structure, order, no member twice. On an error the entry is unchanged.
+/// Replaces the value of an entry by one that a file holds as packed bytes, in the encoding the limits ask
+/// for. The bytes are checked: structure, order, no member twice. On an error the entry is unchanged.
 pub fn load(entry: &mut Entry, limits: &Limits, kind: PackedKind, bytes: &[u8]) -> Result<(), Unfit> {
     match kind {
         PackedKind::List => list::load(entry, &limits.list, bytes),

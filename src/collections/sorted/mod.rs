@@ -2,8 +2,8 @@
 //! O(log n). A table owns the members, one block each; a tree of links keeps them in order of score, then of
 //! bytes. Here the two are kept together, which is what makes the links safe. It knows no commands.
 //!
-//! - `member`: the block. `node`, `tree`: the order. Ranges of any kind are ranges of ranks: a [`Cut`] between
-//!   two members is turned into the number of members before it.
+//! - `member`: the block. `node`, `tree`: the order. Ranges of any kind are ranges of ranks: a [`Cut`]
+//!   between two members is turned into the number of members before it.
 
 mod member;
 mod node;

@@ -1,5 +1,6 @@
-//! Hashes: a listpack of fields and values while they are few and short; the same with deadlines (`listpackex`)
-//! from the first field expiry on; a table beyond, and never back. Knows no command and no clock.
+//! Hashes: a listpack of fields and values while they are few and short; the same with deadlines
+//! (`listpackex`) from the first field expiry on; a table beyond, and never back. Knows no command and no
+//! clock.
 //!
 //! Reading goes through [`view`], which hides fields that are over at the time it is given; [`remove_due`]
 //! takes them out. What changes a hash takes its entry and the limits in force, and sees fields that are over
@@ -299,8 +300,8 @@ pub fn empty() -> NewPayload<'static, Object> {
     NewPayload::Inline(&listpack::EMPTY)
 }
 
-/// Chooses the encoding before so many fields are set, with all their names and values: what would be outgrown
-/// is not even begun.
+/// Chooses the encoding before so many fields are set, with all their names and values: what would be
+/// outgrown is not even begun.
 pub fn prepare<'a>(
     entry: &mut Entry,
     limits: &Limits,

@@ -2,8 +2,8 @@
 //! (`skiplist` to OBJECT ENCODING), never back. Knows no command.
 //!
 //! Every range is a range of ranks: [`View::ranks`] turns two cuts (of scores or of bytes) into one, and
-//! counting, reading and removing take it from there. Reading goes through [`view`]; what changes a sorted set
-//! takes its entry and the limits in force. One that has become empty is the caller's to remove.
+//! counting, reading and removing take it from there. Reading goes through [`view`]; what changes a sorted
+//! set takes its entry and the limits in force. One that has become empty is the caller's to remove.
 
 mod pairs;
 #[cfg(test)]
