@@ -4,8 +4,8 @@
 use super::*;
 use crate::collections::testing::Random;
 use crate::sys::alloc;
+use crate::sys::clock::Moment;
 use std::hint::black_box;
-use std::time::Instant;
 
 const COUNT: u64 = 1_000_000;
 
@@ -14,7 +14,7 @@ fn text(prefix: &str, number: u64) -> Vec<u8> {
 }
 
 fn time<R>(what: &str, count: u64, work: impl FnOnce() -> R) -> R {
-    let start = Instant::now();
+    let start = Moment::now();
     let result = work();
     println!("  {what}: {:.0} ns", start.elapsed().as_nanos() as f64 / count as f64);
     result
