@@ -29,22 +29,24 @@ impl World {
         seed_hashes(SEED);
         let mut config = Config::default();
         let pairs: Vec<_> = options.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-        config.set(&pairs).unwrap();
+        config.set(&pairs).expect("the options are valid");
         let clock = Clock::fake(1_767_225_600_000);
-        let mut server = Server::new(config, clock, SEED, Background::inline()).unwrap();
-        let slot = server.accept(Peer { is_local: true, ..Peer::default() }).unwrap();
+        let server = Server::new(config, clock, SEED, Background::inline());
+        let mut server = server.expect("the configuration is valid");
+        let slot = server.accept(Peer { is_local: true, ..Peer::default() });
+        let slot = slot.expect("there is room for a client");
         World { server, slot }
     }
 
     /// Runs an inline request and gives its reply.
     fn ask(&mut self, request: &str) -> String {
         self.server.begin_turn();
-        let client = self.server.clients.get_mut(self.slot).unwrap();
+        let client = self.server.clients.get_mut(self.slot).expect("it is connected");
         client.input.feed(format!("{request}\r\n").as_bytes());
         self.server.run(self.slot);
         while self.server.before_sleep() || self.server.memory.evicting {}
         self.server.pending_writes.clear();
-        let client = self.server.clients.get_mut(self.slot).unwrap();
+        let client = self.server.clients.get_mut(self.slot).expect("it is connected");
         client.write_pending = false;
         String::from_utf8_lossy(&client.reply.take()).into_owned()
     }
@@ -64,7 +66,7 @@ impl World {
     fn there(&mut self, name: &str, range: Range<usize>) -> usize {
         let names: Vec<String> = range.map(|i| format!("{name}:{i}")).collect();
         let reply = self.ask(&format!("EXISTS {}", names.join(" ")));
-        reply[1..].trim_end().parse().unwrap()
+        reply[1..].trim_end().parse().expect("EXISTS gives a number")
     }
 
     fn advance_s(&mut self, seconds: u64) {

@@ -192,6 +192,24 @@ impl Blob {
         }
     }
 
+    /// Makes room for `capacity` bytes in all, and for no more than the allocator would round up to anyway:
+    /// for buffers that grow often and by little, and are to stay small.
+    pub fn reserve_block(&mut self, capacity: usize) {
+        if capacity > self.capacity() || self.is_shared() {
+            self.own(size_class(HEAD + capacity.max(self.len())) - HEAD);
+        }
+    }
+
+    /// Gives capacity back when half of it is unused.
+    pub fn give_back(&mut self) {
+        if self.len() < self.capacity() / 2 && !self.is_shared() {
+            let capacity = size_class(HEAD + self.len()) - HEAD;
+            if !self.is_empty() && capacity < self.capacity() {
+                self.reallocate(capacity);
+            }
+        }
+    }
+
     /// Bytes the allocator spends on the buffer, whoever shares it.
     #[inline]
     pub fn allocated_bytes(&self) -> usize {

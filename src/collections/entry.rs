@@ -105,6 +105,21 @@ pub enum OwnedPayload<V> {
     Object(Box<V>),
 }
 
+impl<V> OwnedPayload<V> {
+    /// The value, to be stored again; inline bytes stay where they are.
+    pub fn as_new(self, inline: &mut Vec<u8>) -> NewPayload<'_, V> {
+        match self {
+            OwnedPayload::Inline(bytes) => {
+                *inline = bytes;
+                NewPayload::Inline(inline)
+            }
+            OwnedPayload::Int(n) => NewPayload::Int(n),
+            OwnedPayload::Blob(blob) => NewPayload::Blob(blob),
+            OwnedPayload::Object(object) => NewPayload::Object(object),
+        }
+    }
+}
+
 /// All an entry held, see `Entry::into_parts`.
 #[derive(Debug)]
 pub struct Parts<V> {
@@ -446,11 +461,8 @@ impl<V> Entry<V> {
         let value_offset = old.size() - old_len;
         if old_len != bytes.len() {
             let size = value_offset + bytes.len();
-            // SAFETY: the block was allocated with this layout, and the new size is not zero. The value is
-            // the last part, so all others stay where they are.
-            let block = unsafe { realloc(self.block.as_ptr(), old, size) };
-            let Some(block) = NonNull::new(block) else { handle_alloc_error(layout_of(size)) };
-            self.block = block;
+            // The value is the last part, so all others stay where they are.
+            self.resize_block(old, size);
         }
         self.set_header(header.with(INLINE_LEN, bytes.len() as u64));
         // SAFETY: the block has room for the bytes behind the key. The bytes are not part of the block:
@@ -458,6 +470,47 @@ impl<V> Entry<V> {
         unsafe {
             self.block.add(value_offset).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         }
+    }
+
+    /// Puts a gap of `inserted` bytes of any content in the place of `removed` bytes at `at` of an inline
+    /// value, which must not grow beyond `MAX_INLINE`, and gives the whole value.
+    pub fn splice_inline(&mut self, at: usize, removed: usize, inserted: usize) -> &mut [u8] {
+        let header = self.header();
+        assert!(!header.has_word(), "the value is inline");
+        let (old, len) = (self.layout(), header.get(INLINE_LEN) as usize);
+        let (value, tail) = (old.size() - len, at + removed);
+        let new_len = len + inserted - removed;
+        assert!(tail <= len && new_len <= MAX_INLINE, "the value stays inline");
+        if inserted > removed {
+            self.resize_block(old, value + new_len);
+            // SAFETY: the block now ends `new_len` bytes behind `value`; the added bytes are initialised here
+            // and the tail moves to the end, over them.
+            unsafe {
+                let bytes = self.block.add(value);
+                bytes.add(len).write_bytes(0, new_len - len);
+                bytes.add(tail).copy_to(bytes.add(at + inserted), len - tail);
+            }
+        } else {
+            // SAFETY: both ranges lie in the value.
+            unsafe {
+                let bytes = self.block.add(value);
+                bytes.add(tail).copy_to(bytes.add(at + inserted), len - tail);
+            }
+            if new_len != len {
+                self.resize_block(old, value + new_len);
+            }
+        }
+        self.set_header(header.with(INLINE_LEN, new_len as u64));
+        // SAFETY: the last `new_len` bytes of the block are the value, all initialised.
+        unsafe { std::slice::from_raw_parts_mut(self.block.add(value).as_ptr(), new_len) }
+    }
+
+    /// Reallocates the block; header and lengths are the caller's business.
+    fn resize_block(&mut self, old: Layout, size: usize) {
+        // SAFETY: the block was allocated with this layout, and the new size holds the header at least.
+        let block = unsafe { realloc(self.block.as_ptr(), old, size) };
+        let Some(block) = NonNull::new(block) else { handle_alloc_error(layout_of(size)) };
+        self.block = block;
     }
 
     /// Takes the payload out of the word, so that nothing in the block needs a drop; none when inline.
@@ -722,6 +775,18 @@ mod tests {
         }
     }
 
+    /// Opens or closes a gap in an inline value.
+    fn splice_in_place(entry: &mut Entry<Object>, model: &mut Model, random: &mut Random) {
+        let Value::Inline(wanted) = &mut model.value else { return };
+        let at = random.below(wanted.len() as u64 + 1) as usize;
+        let removed = random.below((wanted.len() - at) as u64 + 1) as usize;
+        let inserted = random.below((MAX_INLINE - wanted.len() + removed) as u64 + 1) as usize;
+        wanted.splice(at..at + removed, std::iter::repeat_n(9, inserted));
+        let bytes = entry.splice_inline(at, removed, inserted);
+        bytes[at..at + inserted].fill(9);
+        assert_eq!(bytes, wanted);
+    }
+
     #[test]
     fn agrees_with_a_plain_struct() {
         let mut random = Random::from_env();
@@ -732,7 +797,8 @@ mod tests {
         let mut model = Model { key, kind: 5, value, expiry: None, clock: 0, flags: [false; 4] };
         for _ in 0..if cfg!(miri) { 300 } else { 30_000 } {
             check(&entry, &model);
-            match random.below(9) {
+            match random.below(10) {
+                8 => splice_in_place(&mut entry, &mut model, &mut random),
                 0 | 1 => {
                     (model.kind, model.value) = (random.below(16) as u8, some_value(&mut random));
                     entry.set_payload(model.kind, payload(&model.value, &alive));

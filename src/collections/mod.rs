@@ -8,9 +8,15 @@
 #![allow(unsafe_code)]
 
 pub mod blob;
+pub mod buffer;
 pub mod dict;
+pub mod element;
 pub mod entry;
 pub mod hash;
+pub mod intset;
+pub mod listpack;
+pub mod quicklist;
+pub mod sorted;
 pub mod wheel;
 
 /// The size of the block an allocation of `bytes` really takes: the size classes of jemalloc with a quantum

@@ -5,6 +5,7 @@
 pub mod bits;
 pub mod crc;
 pub mod glob;
+pub mod lzf;
 pub mod memsize;
 pub mod num;
 pub mod quote;

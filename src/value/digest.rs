@@ -2,7 +2,8 @@
 //! they are encoded. The digests are our own; they can be compared between AiKv servers only.
 
 use super::string::{self, Digits};
-use super::{Entry, Kind, kind};
+use super::{Direction, Entry, Kind, hash, kind, list, set, zset};
+use crate::collections::listpack;
 use crate::util::crc::sha1;
 
 /// 160 bits.
@@ -37,11 +38,31 @@ pub fn of_value(entry: &Entry) -> Digest {
     mix.next(kind(entry).name().as_bytes());
     match kind(entry) {
         Kind::String => mix.next(string::bytes(entry, &mut Digits::default())),
-        other => unreachable!("there are no values of type {}", other.name()),
+        Kind::List => list::view(entry).walk(0, Direction::Forward, &mut |value| {
+            mix.next(value.bytes(&mut listpack::Digits::default()));
+            true
+        }),
+        Kind::Set => set::view(entry).iter().for_each(|member| mix.any_order(&member.to_vec())),
+        Kind::Zset => zset::view(entry).iter().for_each(|(member, score)| {
+            // Both zeros are the same score.
+            mix.any_order(&of_parts(&[&member.to_vec(), &(score + 0.0).to_le_bytes()]));
+        }),
+        Kind::Hash => hash::view(entry, i64::MIN).iter().for_each(|item| {
+            let expiry = item.expiry.unwrap_or(0).to_le_bytes();
+            mix.any_order(&of_parts(&[&item.field.to_vec(), &item.value.to_vec(), &expiry]));
+        }),
+        Kind::Stream => unreachable!("there are no streams"),
     }
     if let Some(at) = entry.expiry() {
         mix.next(&at.to_le_bytes());
     }
+    mix.digest()
+}
+
+/// The digest of an element that has parts.
+fn of_parts(parts: &[&[u8]]) -> Digest {
+    let mut mix = Mix::default();
+    parts.iter().for_each(|part| mix.next(part));
     mix.digest()
 }
 

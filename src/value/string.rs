@@ -28,7 +28,7 @@ pub fn bytes<'a>(entry: &'a Entry, digits: &'a mut Digits) -> &'a [u8] {
         Payload::Inline(bytes) => bytes,
         Payload::Blob(blob) => blob.as_slice(),
         Payload::Int(n) => digits.0.format(n).as_bytes(),
-        Payload::Object(never) => match *never {},
+        Payload::Object(_) => unreachable!("a string is no object"),
     }
 }
 
@@ -40,7 +40,7 @@ pub fn reply(entry: &Entry, reply: &mut Reply) {
         Payload::Int(n) => reply.bulk_int(n),
         Payload::Blob(blob) if blob.len() >= SHARED_BYTES_MIN => reply.bulk_shared(blob.clone().into_bytes()),
         Payload::Blob(blob) => reply.bulk(blob.as_slice()),
-        Payload::Object(never) => match *never {},
+        Payload::Object(_) => unreachable!("a string is no object"),
     }
 }
 
@@ -56,7 +56,7 @@ pub fn as_int(entry: &Entry) -> Option<i64> {
         Payload::Int(n) => Some(n),
         Payload::Inline(bytes) => num::parse_i64(bytes),
         Payload::Blob(blob) => num::parse_i64(blob.as_slice()),
-        Payload::Object(never) => match *never {},
+        Payload::Object(_) => unreachable!("a string is no object"),
     }
 }
 

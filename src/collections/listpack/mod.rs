@@ -1,0 +1,290 @@
+//! The listpack: a list of strings and integers in one run of bytes, the form of all small collections and of
+//! the nodes of long lists, byte for byte as Redis writes it in RDB files. Functions over bytes and over any
+//! [`Buffer`]; an element is named by its offset. It knows nothing of fields, scores or keys.
+//!
+//! - `entry`: how one element is written. `check`: whether foreign bytes are a listpack.
+//! - Layout: total bytes (u32), number of elements (u16, 65535: unknown), elements, 0xff. All little endian.
+//! - An element ends with its own length, so the walk goes both ways.
+//!
+//! Reading trusts the bytes (it panics on damage, never leaves them): what comes from outside goes through
+//! [`is_valid`] first.
+
+mod check;
+mod entry;
+#[cfg(test)]
+mod tests;
+
+pub use check::{adopt, is_valid};
+pub use entry::{Digits, Value};
+
+use super::buffer::Buffer;
+use entry::{back_length, decode, encoded_length, skip, write};
+
+/// A listpack of nothing.
+pub const EMPTY: [u8; 7] = [7, 0, 0, 0, 0, 0, END];
+/// A listpack is not grown beyond this size, in bytes.
+pub const MAX_BYTES: usize = 1 << 30;
+
+/// Offset of the first element.
+const HEAD: usize = 6;
+/// The byte after the last element.
+const END: u8 = 0xff;
+/// The count of elements that says: count them.
+const UNKNOWN: u16 = u16::MAX;
+
+/// Number of elements. Linear beyond 65,534 of them.
+#[inline]
+pub fn len(lp: &[u8]) -> usize {
+    match u16::from_le_bytes([lp[4], lp[5]]) {
+        UNKNOWN => offsets(lp).count(),
+        count => usize::from(count),
+    }
+}
+
+/// Whether there is no element.
+#[inline]
+pub fn is_empty(lp: &[u8]) -> bool {
+    lp[HEAD] == END
+}
+
+/// Offset behind the last element: inserting there appends.
+#[inline]
+pub fn end(lp: &[u8]) -> usize {
+    lp.len() - 1
+}
+
+/// The first element.
+#[inline]
+pub fn first(lp: &[u8]) -> Option<usize> {
+    (!is_empty(lp)).then_some(HEAD)
+}
+
+/// The last element.
+#[inline]
+pub fn last(lp: &[u8]) -> Option<usize> {
+    prev(lp, end(lp))
+}
+
+/// The element after the one at `at`.
+#[inline]
+pub fn next(lp: &[u8], at: usize) -> Option<usize> {
+    let at = after(lp, at);
+    (lp[at] != END).then_some(at)
+}
+
+/// The element before the one at `at`, or before the end.
+#[inline]
+pub fn prev(lp: &[u8], at: usize) -> Option<usize> {
+    if at <= HEAD {
+        return None;
+    }
+    let (length, bytes) = back_length(lp, at);
+    Some(at - bytes - length)
+}
+
+/// Offset behind the element at `at`: that of the next one, or the end.
+#[inline]
+pub fn after(lp: &[u8], at: usize) -> usize {
+    at + skip(lp, at)
+}
+
+/// The element at `at`.
+#[inline]
+pub fn get(lp: &[u8], at: usize) -> Value<'_> {
+    decode(lp, at).0
+}
+
+/// The element of this index; walks from the nearer end.
+pub fn seek(lp: &[u8], index: usize) -> Option<usize> {
+    let count = len(lp);
+    if index >= count {
+        return None;
+    }
+    if index <= count / 2 {
+        let mut at = HEAD;
+        for _ in 0..index {
+            at = after(lp, at);
+        }
+        return Some(at);
+    }
+    let mut at = last(lp)?;
+    for _ in index + 1..count {
+        at = prev(lp, at)?;
+    }
+    Some(at)
+}
+
+/// Offset behind the next `count` elements from `at` on, and how many there were (fewer at the end).
+pub fn advance(lp: &[u8], mut at: usize, count: usize) -> (usize, usize) {
+    let mut passed = 0;
+    while passed < count && lp[at] != END {
+        at = after(lp, at);
+        passed += 1;
+    }
+    (at, passed)
+}
+
+/// The first element from `from` on that equals `wanted`, looking only at every `stride`th (1: at all).
+pub fn find(lp: &[u8], from: usize, wanted: Value<'_>, stride: usize) -> Option<usize> {
+    let mut at = from;
+    while lp[at] != END {
+        let (value, size) = decode(lp, at);
+        if value == wanted {
+            return Some(at);
+        }
+        at += size;
+        for _ in 1..stride {
+            at += skip(lp, at);
+        }
+    }
+    None
+}
+
+/// Offsets of all elements.
+pub fn offsets(lp: &[u8]) -> impl Iterator<Item = usize> {
+    std::iter::successors(first(lp), |&at| next(lp, at))
+}
+
+/// All elements, or those from an offset on; from both ends.
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    lp: &'a [u8],
+    front: usize,
+    back: usize,
+}
+
+/// All elements in order.
+pub fn iter(lp: &[u8]) -> Iter<'_> {
+    Iter { lp, front: HEAD, back: end(lp) }
+}
+
+/// The elements between two offsets: from the one at `front`, up to the one that ends at `back`.
+pub fn iter_between(lp: &[u8], front: usize, back: usize) -> Iter<'_> {
+    Iter { lp, front, back }
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Value<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Value<'a>> {
+        if self.front >= self.back {
+            return None;
+        }
+        let (value, size) = decode(self.lp, self.front);
+        self.front += size;
+        Some(value)
+    }
+}
+
+impl DoubleEndedIterator for Iter<'_> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.front >= self.back {
+            return None;
+        }
+        self.back = prev(self.lp, self.back)?;
+        Some(get(self.lp, self.back))
+    }
+}
+
+/// Replaces the `removed` elements that start at `at` by `values`.
+pub fn splice(lp: &mut impl Buffer, at: usize, removed: usize, values: &[Value<'_>]) {
+    let bytes = lp.bytes();
+    let (tail, removed) = advance(bytes, at, removed);
+    let inserted: usize = values.iter().map(encoded_length).sum();
+    let bytes = gap(lp, at, tail, inserted, removed, values.len());
+    let mut to = at;
+    for value in values {
+        to += write(&mut bytes[to..], value);
+    }
+}
+
+/// Replaces the bytes of the `removed` elements from `at` to `tail` by those of `count` elements of another
+/// listpack, as they are.
+pub fn splice_raw(lp: &mut impl Buffer, at: usize, tail: usize, removed: usize, raw: &[u8], count: usize) {
+    gap(lp, at, tail, raw.len(), removed, count)[at..at + raw.len()].copy_from_slice(raw);
+}
+
+/// The bytes of all elements, as `splice_raw` takes them.
+pub fn raw(lp: &[u8]) -> &[u8] {
+    &lp[HEAD..end(lp)]
+}
+
+/// Inserts before the element at `at`, or appends at `end`.
+pub fn insert(lp: &mut impl Buffer, at: usize, value: Value<'_>) {
+    splice(lp, at, 0, &[value]);
+}
+
+/// Appends.
+pub fn append(lp: &mut impl Buffer, value: Value<'_>) {
+    let at = end(lp.bytes());
+    splice(lp, at, 0, &[value]);
+}
+
+/// Inserts before all others.
+pub fn prepend(lp: &mut impl Buffer, value: Value<'_>) {
+    splice(lp, HEAD, 0, &[value]);
+}
+
+/// Replaces the element at `at`.
+pub fn replace(lp: &mut impl Buffer, at: usize, value: Value<'_>) {
+    splice(lp, at, 1, &[value]);
+}
+
+/// Deletes `count` elements from the one at `at` on.
+pub fn delete(lp: &mut impl Buffer, at: usize, count: usize) {
+    splice(lp, at, count, &[]);
+}
+
+/// Bytes an element takes.
+pub fn size_of_value(value: Value<'_>) -> usize {
+    encoded_length(&value)
+}
+
+/// Whether `more` bytes can be added.
+pub fn has_room(lp: &[u8], more: usize) -> bool {
+    lp.len().saturating_add(more) <= MAX_BYTES
+}
+
+/// A new listpack of these elements.
+pub fn from_values<'a>(values: impl IntoIterator<Item = Value<'a>>) -> Vec<u8> {
+    let mut lp = EMPTY[..HEAD].to_vec();
+    let mut count = 0;
+    for value in values {
+        let at = lp.len();
+        lp.resize(at + encoded_length(&value), 0);
+        write(&mut lp[at..], &value);
+        count += 1;
+    }
+    lp.push(END);
+    set_head(&mut lp, count);
+    lp
+}
+
+/// Opens or closes a gap between elements and brings the head up to date.
+fn gap<B: Buffer>(
+    lp: &mut B,
+    at: usize,
+    tail: usize,
+    inserted: usize,
+    removed: usize,
+    added: usize,
+) -> &mut [u8] {
+    let head = lp.bytes();
+    let known = u16::from_le_bytes([head[4], head[5]]);
+    let bytes = lp.splice(at, tail - at, inserted);
+    let count = match known {
+        // Redis does not count again either.
+        UNKNOWN => usize::MAX,
+        known => usize::from(known) + added - removed,
+    };
+    set_head(bytes, count);
+    bytes
+}
+
+fn set_head(lp: &mut [u8], count: usize) {
+    let total = u32::try_from(lp.len()).expect("a listpack is smaller than 4 GiB");
+    lp[..4].copy_from_slice(&total.to_le_bytes());
+    lp[4..HEAD].copy_from_slice(&u16::try_from(count).unwrap_or(UNKNOWN).to_le_bytes());
+}

@@ -1,0 +1,156 @@
+//! LZF: the fast compression of strings in RDB files and of the inner nodes of long lists, both directions.
+//! The format is Marc Lehmann's: a control byte below 32 is followed by that many literal bytes plus one; in
+//! any other its top three bits are a match length less two (7: one more byte adds to it) and its low five
+//! with the next byte the distance less one. Knows bytes only; nothing a file holds makes it read or write
+//! out of bounds.
+
+/// Longest run of literal bytes behind one control byte.
+const LITERALS_MAX: usize = 32;
+/// Longest match: 2 + 7 + 255.
+const MATCH_MAX: usize = 264;
+/// Farthest match.
+const DISTANCE_MAX: usize = 1 << 13;
+/// Shortest match worth a reference.
+const MATCH_MIN: usize = 3;
+/// Three bytes of a reference give at most `MATCH_MAX` bytes: no input grows by more than this factor.
+const GROWTH_MAX: usize = MATCH_MAX / 3;
+
+/// Compresses `input` to at most `max` bytes; none when it does not fit.
+pub fn compress(input: &[u8], max: usize) -> Option<Vec<u8>> {
+    let bits = (usize::BITS - input.len().leading_zeros()).clamp(8, 14);
+    let mut seen = vec![0u32; 1 << bits];
+    let mut out = Vec::with_capacity(max.min(input.len()));
+    let (mut at, mut literals) = (0, 0);
+    while at + MATCH_MIN <= input.len() {
+        let word = u32::from_le_bytes([input[at], input[at + 1], input[at + 2], 0]);
+        let slot = (word.wrapping_mul(0x9e37_79b1) >> (32 - bits)) as usize;
+        // Positions are kept plus one, so that zero means none.
+        let before = std::mem::replace(&mut seen[slot], at as u32 + 1) as usize;
+        let length = match before.checked_sub(1) {
+            Some(start) if at - start <= DISTANCE_MAX => match_length(input, start, at),
+            _ => 0,
+        };
+        if length < MATCH_MIN {
+            at += 1;
+            continue;
+        }
+        push_literals(&mut out, &input[literals..at]);
+        push_match(&mut out, at + 1 - before, length);
+        at += length;
+        literals = at;
+        if out.len() > max {
+            return None;
+        }
+    }
+    push_literals(&mut out, &input[literals..]);
+    (out.len() <= max).then_some(out)
+}
+
+fn match_length(input: &[u8], start: usize, at: usize) -> usize {
+    let longest = MATCH_MAX.min(input.len() - at);
+    input[start..].iter().zip(&input[at..at + longest]).take_while(|(a, b)| a == b).count()
+}
+
+fn push_literals(out: &mut Vec<u8>, literals: &[u8]) {
+    for run in literals.chunks(LITERALS_MAX) {
+        out.push(run.len() as u8 - 1);
+        out.extend_from_slice(run);
+    }
+}
+
+fn push_match(out: &mut Vec<u8>, distance: usize, length: usize) {
+    let (far, short) = (distance - 1, length - 2);
+    if short < 7 {
+        out.push((short << 5 | far >> 8) as u8);
+    } else {
+        out.extend_from_slice(&[(7 << 5 | far >> 8) as u8, (short - 7) as u8]);
+    }
+    out.push(far as u8);
+}
+
+/// Decompresses to exactly `len` bytes; none when the input is damaged or gives another length.
+pub fn decompress(input: &[u8], len: usize) -> Option<Vec<u8>> {
+    if len > input.len().saturating_mul(GROWTH_MAX) {
+        return None;
+    }
+    let mut out = Vec::with_capacity(len);
+    decompress_into(input, len, &mut out)?;
+    Some(out)
+}
+
+/// As [`decompress`], into a cleared buffer that is used again and again.
+pub fn decompress_into(input: &[u8], len: usize, out: &mut Vec<u8>) -> Option<()> {
+    out.clear();
+    let mut rest = input;
+    while let [control, tail @ ..] = rest {
+        let control = usize::from(*control);
+        if control < LITERALS_MAX {
+            let (literals, tail) = tail.split_at_checked(control + 1)?;
+            out.extend_from_slice(literals);
+            rest = tail;
+        } else {
+            let (more, tail) = if control >> 5 == 7 { tail.split_first()? } else { (&0, tail) };
+            let (near, tail) = tail.split_first()?;
+            let distance = ((control & 0x1f) << 8 | usize::from(*near)) + 1;
+            let start = out.len().checked_sub(distance)?;
+            copy_match(out, start, (control >> 5) + 2 + usize::from(*more));
+            rest = tail;
+        }
+        if out.len() > len {
+            return None;
+        }
+    }
+    (out.len() == len).then_some(())
+}
+
+/// Appends `length` bytes from `start` on; they may overlap the end, which repeats them.
+fn copy_match(out: &mut Vec<u8>, start: usize, length: usize) {
+    if start + length <= out.len() {
+        out.extend_from_within(start..start + length);
+    } else {
+        for at in start..start + length {
+            out.push(out[at]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::util::rng::Rng;
+
+    #[test]
+    fn round_trips() {
+        let mut rng = Rng::from_seed(5);
+        for round in 0..2_000 {
+            let letters = 1 + rng.below(20);
+            let len = rng.below(if round % 50 == 0 { 40_000 } else { 400 });
+            let text: Vec<u8> = (0..len).map(|_| rng.below(letters) as u8).collect();
+            let packed = compress(&text, text.len() * 2 + 16).unwrap();
+            assert_eq!(decompress(&packed, text.len()), Some(text.clone()), "round {round}");
+            assert_eq!(decompress(&packed, text.len() + 1), None);
+        }
+        assert_eq!(compress(b"abcdefgh", 7), None);
+        assert!(compress(&[7; 4096], 4000).unwrap().len() < 100);
+    }
+
+    #[test]
+    fn reads_what_redis_wrote() {
+        // From the payload of DUMP of 40 times `a`, Redis 7.0.
+        let packed = [0x01, 0x61, 0x61, 0xe0, 0x1b, 0x00, 0x01, 0x61, 0x61];
+        assert_eq!(decompress(&packed, 40), Some(vec![b'a'; 40]));
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        let mut rng = Rng::from_seed(6);
+        for _ in 0..20_000 {
+            let mut bytes = vec![0; rng.below(40) as usize];
+            rng.fill(&mut bytes);
+            let _ = decompress(&bytes, rng.below(300) as usize);
+        }
+        assert_eq!(decompress(&[0x20, 0x00], 3), None);
+        assert_eq!(decompress(&[], usize::MAX), None);
+        assert_eq!(decompress(&[], 0), Some(vec![]));
+    }
+}
