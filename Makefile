@@ -3,13 +3,12 @@
 # make docs       write the generated pages anew: config.toml, docs/config.md, docs/commands.md
 # make bench      compare with redis-server and valkey-server, where they are on PATH
 # make install    copy the program to $(PREFIX)/bin
-# make fuzz       the fuzz targets, a minute each (needs a nightly toolchain)
 
 PREFIX ?= /usr/local
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all test lint docs bench install fuzz clean
+.PHONY: all test lint docs bench install clean
 
 # A link, not a copy: a running server does not stop the next build from taking its name.
 all:
@@ -34,9 +33,6 @@ bench:
 
 install: all
 	install -D -m 755 $(TARGET)/release/aikv $(DESTDIR)$(PREFIX)/bin/aikv
-
-fuzz:
-	tests/fuzz/run
 
 clean:
 	$(CARGO) clean
