@@ -2,13 +2,14 @@
 # make test       formatting, lints, all tests (and tests-tcl, where it is)
 # make docs       write the generated pages anew: config.toml, docs/config.md, docs/commands.md
 # make bench      compare with redis-server and valkey-server, where they are on PATH
+# make fuzz       a million random frames (tests/fuzz_frames.rs)
 # make install    copy the program to $(PREFIX)/bin
 
 PREFIX ?= /usr/local
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all test lint docs bench install clean
+.PHONY: all test lint docs bench install fuzz clean
 
 # A link, not a copy: a running server does not stop the next build from taking its name.
 all:
@@ -33,6 +34,10 @@ bench:
 
 install: all
 	install -D -m 755 $(TARGET)/release/aikv $(DESTDIR)$(PREFIX)/bin/aikv
+
+# A million random frames against the parser and every command.
+fuzz:
+	$(CARGO) test --test fuzz_frames -- --ignored --nocapture
 
 clean:
 	$(CARGO) clean
