@@ -8,6 +8,7 @@ use crate::sys::background::Background;
 use crate::sys::clock::Clock;
 use crate::sys::signals::Signals;
 use crate::sys::{crash, log as logger, panic, process};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,10 +21,19 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            eprintln!("Error: {failure}");
+            tell(&mut std::io::stderr(), &format!("Error: {failure}\n"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes to whoever reads; a reader who has gone (`aikv --help | head`) is no reason to fail.
+fn tell(to: &mut dyn Write, text: &str) {
+    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+}
+
+fn say(text: &str) {
+    tell(&mut std::io::stdout(), text);
 }
 
 fn run() -> Result<u8, Failure> {
@@ -32,17 +42,17 @@ fn run() -> Result<u8, Failure> {
     match &line.action {
         Action::Run => serve(&line, &cwd),
         Action::Version => {
-            println!("{}", version_line());
+            say(&format!("{}\n", version_line()));
             Ok(0)
         }
         Action::Help(text) => {
-            print!("{text}");
+            say(text);
             Ok(0)
         }
         Action::CheckConfig(path) => {
             let (_, warnings) = Config::check_file(path, &cwd).map_err(|e| config_failure(&e))?;
-            warnings.iter().for_each(|warning| println!("Warning: {warning}"));
-            println!("{}: configuration is valid", path.display());
+            warnings.iter().for_each(|warning| say(&format!("Warning: {warning}\n")));
+            say(&format!("{}: configuration is valid\n", path.display()));
             Ok(0)
         }
         Action::CheckRdb(_) | Action::CheckAof { .. } => {
@@ -53,7 +63,7 @@ fn run() -> Result<u8, Failure> {
 
 /// One line for people, and Redis' own words for harnesses that look for them.
 fn config_failure(error: &ConfigError) -> Failure {
-    eprint!("{}", error.redis_report());
+    tell(&mut std::io::stderr(), &error.redis_report());
     error.to_string()
 }
 
@@ -64,25 +74,39 @@ pub fn version_line() -> String {
 }
 
 fn serve(line: &CommandLine, cwd: &Path) -> Result<u8, Failure> {
-    let (mut config, warnings) = Config::load(line, cwd).map_err(|e| config_failure(&e))?;
+    let (config, warnings) = Config::load(line, cwd).map_err(|e| config_failure(&e))?;
     // The title needs the memory of the arguments, which have been read now.
     process::prepare_title();
     enter_data_dir(&config)?;
+    // Before the terminal is left: who started us sees a log file that cannot be written.
+    logger::init(config.log_options()).map_err(|e| format!("log file {}: {}", config.logfile, plain(&e)))?;
     if config.daemonize {
         process::daemonize().map_err(|e| format!("daemonize: {e}"))?;
     }
-    logger::init(config.log_options()).map_err(|e| format!("log file {}: {}", config.logfile, plain(&e)))?;
+    announce(&config, &warnings);
+    let on_console = config.log_options().console;
+    let config_file = line.config.clone().map(|path| cwd.join(path)).or_else(|| usual_file(line, cwd));
+    let ended = run_server(config, config_file);
+    if let Err(failure) = &ended
+        && !on_console
+    {
+        // Standard error may lead nowhere, and the log is where an operator looks.
+        log::error!(target: "aikv", "{failure}");
+    }
+    ended
+}
+
+/// From the configuration to the end of the loop; the status for the shell.
+fn run_server(mut config: Config, config_file: Option<PathBuf>) -> Result<u8, Failure> {
     if let Err(error) = crash::install_crash_handler() {
         log::warn!(target: "aikv", "Installing the crash handler: {error}");
     }
-    announce(&config, &warnings);
     limit_clients(&mut config);
     tune_process(&config);
     let signals = Signals::install().map_err(|e| format!("signals: {e}"))?;
     let background = Background::start().map_err(|e| format!("background threads: {e}"))?;
     let pidfile = config.pidfile.clone();
     let supervised = config.supervised;
-    let config_file = line.config.clone().map(|path| cwd.join(path)).or_else(|| usual_file(line, cwd));
     let mut server = Server::new(config, Clock::real(), process::os_random_u64(), background)?;
     server.process.executable = process::executable();
     server.process.config_file = config_file.map(|p| p.display().to_string()).unwrap_or_default();

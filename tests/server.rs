@@ -209,6 +209,34 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
+fn a_failed_start_is_noted_in_the_log_file() {
+    let server = Server::start(&[]);
+    let dir = TempDir::new().expect("a directory");
+    for args in [&["--logfile", "a.log"][..], &["--logfile", "b.log", "--daemonize", "yes"]] {
+        let started = command(&dir, server.port, args).output().expect("the program runs");
+        assert_eq!(started.status.success(), args.contains(&"--daemonize"));
+        let log = dir.path().join(args[1]);
+        eventually("the reason is in the log", || {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.contains("Address already in use"))
+        });
+    }
+    // A log that cannot be written is told before the terminal is left.
+    let started = command(&dir, server.port, &["--logfile", "no/such", "--daemonize", "yes"]).output();
+    assert_eq!(started.expect("the program runs").status.code(), Some(1));
+}
+
+#[test]
+fn a_reader_who_goes_away_is_no_failure() {
+    for (args, status) in [(&["--help"][..], 0), (&["--version"], 0), (&["--port", "x"], 1)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aikv"));
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        command.stdout(writer.try_clone().expect("a descriptor")).stderr(writer);
+        assert_eq!(command.args(args).status().expect("the program runs").code(), Some(status), "{args:?}");
+    }
+}
+
+#[test]
 fn faults_of_the_configuration_are_named() {
     let dir = TempDir::new().expect("a directory");
     let file = |text: &str| {
@@ -447,6 +475,19 @@ fn a_slow_reader_gets_everything_and_holds_up_nobody() {
         slow.expect(&format!("$10000\r\n{}\r\n", &value[..10_000]));
     }
     slow.expect("+PONG\r\n");
+}
+
+#[test]
+fn info_counts_the_time_above_maxmemory() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.ask(b"CONFIG SET maxmemory 1\r\n", "+OK\r\n");
+    for _ in 0..20 {
+        // The count starts anew with the admission of INFO itself.
+        client.ask(b"CONFIG RESETSTAT\r\nINFO stats\r\n", "+OK\r\n");
+        let ms = field(&client.bulk(b""), "current_eviction_exceeded_time");
+        assert!(ms.parse::<u64>().is_ok_and(|ms| ms < 20_000), "{ms}");
+    }
 }
 
 #[test]

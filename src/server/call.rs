@@ -175,7 +175,7 @@ impl Server {
     /// Recomputes the duration from which on [`Server::note_slow`] has to look.
     pub fn update_slow_threshold(&mut self) {
         let slowlog_ns = match self.config.slowlog_log_slower_than {
-            us @ 0.. => us as u64 * 1000,
+            us @ 0.. => (us as u64).saturating_mul(1000),
             _ => u64::MAX,
         };
         let latency_ns = match self.config.latency_monitor_threshold {

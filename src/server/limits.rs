@@ -41,7 +41,7 @@ impl Server {
         let soft = limit.soft > 0 && counted >= limit.soft;
         let since_ms = soft.then(|| client.soft_limit_since_ms.unwrap_or(now_ms));
         client.soft_limit_since_ms = since_ms;
-        let too_long = since_ms.is_some_and(|ms| now_ms - ms > limit.soft_seconds * 1000);
+        let too_long = since_ms.is_some_and(|ms| now_ms - ms > limit.soft_seconds.saturating_mul(1000));
         if (hard || too_long) && client.close != Some(Close::Now) {
             log::warn!(
                 target: "aikv",

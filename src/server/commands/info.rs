@@ -224,7 +224,9 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("expire_cycle_cpu_milliseconds", k.expire_us / 1000);
     f.add("evicted_keys", k.evicted);
     f.add("evicted_clients", c.evicted_clients);
-    let exceeded_us = s.memory.exceeded_since_ns.map_or(0, |since| (s.now.mono_ns - since) / 1000);
+    // The limit may have been passed after the command's clock was read.
+    let now_ns = s.now.mono_ns;
+    let exceeded_us = s.memory.exceeded_since_ns.map_or(0, |since| now_ns.saturating_sub(since) / 1000);
     f.add("total_eviction_exceeded_time", (c.eviction_exceeded_us + exceeded_us) / 1000);
     f.add("current_eviction_exceeded_time", exceeded_us / 1000);
     f.add("keyspace_hits", k.hits);
