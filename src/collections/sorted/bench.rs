@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::collections::testing::Random;
+use crate::sys::clock::Moment;
 use std::hint::black_box;
-use std::time::Instant;
 
 fn member(number: u64) -> [u8; 16] {
     let mut bytes = *b"element:00000000";
@@ -13,7 +13,7 @@ fn member(number: u64) -> [u8; 16] {
 }
 
 fn time(what: &str, count: u64, work: impl FnOnce()) {
-    let start = Instant::now();
+    let start = Moment::now();
     work();
     println!("  {what}: {:.0} ns", start.elapsed().as_nanos() as f64 / count as f64);
 }
