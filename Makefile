@@ -2,8 +2,8 @@
 # make test       formatting, lints, all tests (and tests-tcl, where it is)
 # make docs       write the generated pages anew: config.toml, docs/config.md, docs/commands.md
 # make bench      compare with redis-server and valkey-server, where they are on PATH
+# make fuzz       a million random frames (tests/fuzz_frames.rs)
 # make install    copy the program to $(PREFIX)/bin
-# make fuzz       the fuzz targets, a minute each (needs a nightly toolchain)
 
 PREFIX ?= /usr/local
 CARGO ?= cargo
@@ -35,8 +35,9 @@ bench:
 install: all
 	install -D -m 755 $(TARGET)/release/aikv $(DESTDIR)$(PREFIX)/bin/aikv
 
+# A million random frames against the parser and every command.
 fuzz:
-	tests/fuzz/run
+	$(CARGO) test --test fuzz_frames -- --ignored --nocapture
 
 clean:
 	$(CARGO) clean

@@ -66,6 +66,9 @@ impl Drop for Server {
 fn command(dir: &TempDir, port: u16, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aikv"));
     command.current_dir(dir.path()).args(["--port", &port.to_string()]).args(args);
+    if !args.contains(&"--bind") {
+        command.args(["--bind", "127.0.0.1"]);
+    }
     command
 }
 
@@ -199,7 +202,7 @@ fn a_killed_server_can_be_started_again_at_once() {
 #[test]
 fn a_port_in_use_is_named() {
     let server = Server::start(&[]);
-    let output = run(&["--port", &server.port.to_string()]);
+    let output = run(&["--port", &server.port.to_string(), "--bind", "127.0.0.1"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(errors.contains(&format!("127.0.0.1:{}: Address already in use", server.port)), "{errors}");

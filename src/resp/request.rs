@@ -445,6 +445,10 @@ impl Input {
         blob.extend_from_slice(&self.buf[self.scan..self.scan + have]);
         self.cut(self.scan..self.scan + have);
         self.big.push(blob);
+        if self.requests.is_empty() && self.args.is_empty() {
+            // Nothing refers to the bytes before: only the argument itself is held.
+            self.front = self.scan;
+        }
         self.state = State::BigBody { left, len };
     }
 
