@@ -1,8 +1,10 @@
-//! Data structures of the server: the hash table, the keyspace entry, the shared byte buffer and the timing
-//! wheel. They know bytes, hashes and times; they know no Redis words, no clock and no socket.
-//! Come here for memory layout and for the cost of an operation: speed and bytes a key are decided here.
+//! Data structures of the server: the hash table, the keyspace entry, the shared byte buffer, the timing
+//! wheel, and what collections are made of. They know bytes, hashes and times; they know no commands, no
+//! clock and no socket. Come here for memory layout and for the cost of an operation: speed and bytes a key
+//! are decided here.
 //!
-//! Reading order: `hash`, `dict`, `entry`, `blob`, `wheel`.
+//! Reading order: `hash`, `dict`, `entry`, `blob`, `wheel`; then the packed encodings `buffer`, `listpack`,
+//! `intset`; the big ones `element` (of sets and hashes), `sorted`, `quicklist`.
 
 // The one floor (beside `sys`) where unsafe code is allowed; every block says why it is sound.
 #![allow(unsafe_code)]

@@ -89,22 +89,29 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The element at `at` and how many bytes it takes in all.
-#[inline]
+/// The element at `at` and how many bytes it takes in all. Short strings and small integers, which most
+/// elements are, are told here; their length behind them is one byte.
+#[inline(always)]
 pub(super) fn decode(lp: &[u8], at: usize) -> (Value<'_>, usize) {
-    let entry = &lp[at..];
+    let byte = lp[at];
+    if byte & 0xc0 == STRING_6 {
+        let len = usize::from(byte & 0x3f);
+        return (Value::Str(&lp[at + 1..at + 1 + len]), len + 2);
+    }
+    if byte < STRING_6 {
+        return (Value::Int(i64::from(byte)), 2);
+    }
+    if byte & 0xe0 == INT_13 {
+        // The sign is the highest of 13 bits: moved to the top of a byte it spreads.
+        let high = i64::from((byte << 3) as i8) << 5;
+        return (Value::Int(high | i64::from(lp[at + 1])), 3);
+    }
+    decode_longer(&lp[at..])
+}
+
+fn decode_longer(entry: &[u8]) -> (Value<'_>, usize) {
     let string = |start: usize, len: usize| Value::Str(&entry[start..start + len]);
     let (value, length) = match entry[0] {
-        byte @ 0..0x80 => return (Value::Int(i64::from(byte)), 2),
-        byte @ STRING_6..INT_13 => {
-            let len = usize::from(byte & 0x3f);
-            (string(1, len), 1 + len)
-        }
-        byte @ INT_13..STRING_12 => {
-            // The sign is the highest of 13 bits: moved to the top of a byte it spreads.
-            let high = i64::from((byte << 3) as i8) << 5;
-            (Value::Int(high | i64::from(entry[1])), 2)
-        }
         byte @ STRING_12..STRING_32 => {
             let len = usize::from(byte & 0x0f) << 8 | usize::from(entry[1]);
             (string(2, len), 2 + len)
@@ -125,9 +132,20 @@ pub(super) fn decode(lp: &[u8], at: usize) -> (Value<'_>, usize) {
 }
 
 /// How many bytes the element at `at` takes in all.
-#[inline]
+#[inline(always)]
 pub(super) fn skip(lp: &[u8], at: usize) -> usize {
-    let length = head_length(&lp[at..]).expect("the bytes are a listpack");
+    let byte = lp[at];
+    if byte & 0xc0 == STRING_6 {
+        return usize::from(byte & 0x3f) + 2;
+    }
+    if byte < STRING_6 {
+        return 2;
+    }
+    skip_longer(&lp[at..])
+}
+
+fn skip_longer(entry: &[u8]) -> usize {
+    let length = head_length(entry).expect("the bytes are a listpack");
     length + back_length_bytes(length)
 }
 
@@ -175,6 +193,10 @@ pub(super) fn back_length_bytes(length: usize) -> usize {
 /// the lowest last; all but the first have the top bit.
 #[inline]
 pub(super) fn back_length(lp: &[u8], end: usize) -> (usize, usize) {
+    let last = lp[end - 1];
+    if last & 0x80 == 0 {
+        return (usize::from(last), 1);
+    }
     let (mut length, mut bytes) = (0, 0);
     loop {
         let byte = lp[end - 1 - bytes];

@@ -126,18 +126,44 @@ pub fn advance(lp: &[u8], mut at: usize, count: usize) -> (usize, usize) {
 
 /// The first element from `from` on that equals `wanted`, looking only at every `stride`th (1: at all).
 pub fn find(lp: &[u8], from: usize, wanted: Value<'_>, stride: usize) -> Option<usize> {
+    match wanted {
+        Value::Str(wanted) if wanted.len() <= SHORT_MAX => find_short(lp, from, wanted, stride),
+        _ => find_any(lp, from, |lp, at| get(lp, at) == wanted, stride),
+    }
+}
+
+/// Strings up to this length are told by their first byte, which has the length.
+const SHORT_MAX: usize = 63;
+
+/// `find` for a string whose encoding can be compared as it is.
+fn find_short(lp: &[u8], from: usize, wanted: &[u8], stride: usize) -> Option<usize> {
+    let len = wanted.len();
+    let (first, last) = (0x80 | len as u8, wanted.last().copied().unwrap_or(0x80));
+    // Names that begin alike end differently: the last byte mostly spares the call of `memcmp`.
+    let is_it =
+        |lp: &[u8], at: usize| lp[at] == first && lp[at + len] == last && lp[at + 1..at + 1 + len] == *wanted;
+    find_any(lp, from, is_it, stride)
+}
+
+#[inline(always)]
+fn find_any(lp: &[u8], from: usize, is_it: impl Fn(&[u8], usize) -> bool, stride: usize) -> Option<usize> {
     let mut at = from;
     while lp[at] != END {
-        let (value, size) = decode(lp, at);
-        if value == wanted {
+        if is_it(lp, at) {
             return Some(at);
         }
-        at += size;
-        for _ in 1..stride {
+        for _ in 0..stride {
             at += skip(lp, at);
         }
     }
     None
+}
+
+/// The element at `at` and the offset behind it.
+#[inline]
+pub fn get_with_after(lp: &[u8], at: usize) -> (Value<'_>, usize) {
+    let (value, size) = decode(lp, at);
+    (value, at + size)
 }
 
 /// Offsets of all elements.

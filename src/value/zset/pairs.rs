@@ -48,15 +48,17 @@ pub(super) fn find(bytes: &[u8], member: &[u8]) -> Option<usize> {
     listpack::find(bytes, listpack::first(bytes)?, Value::new(member), STRIDE)
 }
 
-/// Pairs in order from an offset on, with their offsets.
+/// All pairs in order, with their offsets.
 fn walk(bytes: &[u8]) -> impl Iterator<Item = (usize, Value<'_>, f64)> {
-    let mut at = listpack::first(bytes);
+    let (mut at, end) = (listpack::first(bytes).unwrap_or(usize::MAX), listpack::end(bytes));
     std::iter::from_fn(move || {
-        let here = at?;
-        let (member, score) = get(bytes, here);
-        let (after, _) = listpack::advance(bytes, here, STRIDE);
-        at = (after < listpack::end(bytes)).then_some(after);
-        Some((here, member, score))
+        if at >= end {
+            return None;
+        }
+        let (member, middle) = listpack::get_with_after(bytes, at);
+        let (value, after) = listpack::get_with_after(bytes, middle);
+        let here = std::mem::replace(&mut at, after);
+        Some((here, member, score(value)))
     })
 }
 
@@ -68,6 +70,7 @@ pub(super) fn rank(bytes: &[u8], member: &[u8]) -> Option<(usize, f64)> {
 }
 
 /// Whether a member is before the cut.
+#[inline]
 pub(super) fn is_before(member: Value<'_>, score: f64, cut: &Cut<'_>) -> bool {
     let bytes = |other: &[u8]| member.bytes(&mut Digits::default()).cmp(other);
     match cut {
@@ -87,20 +90,44 @@ pub(super) fn count_before(bytes: &[u8], cut: &Cut<'_>) -> usize {
 /// Adds a member that is not there, or gives the one found at `old` another score.
 pub(super) fn insert(lp: &mut impl Buffer, old: Option<usize>, member: &[u8], score: f64) {
     let mut text = Vec::new();
+    let element = element(score, &mut text);
     if let Some(old) = old {
+        if stays(lp.bytes(), old, score) {
+            let at = listpack::after(lp.bytes(), old);
+            return listpack::replace(lp, at, element);
+        }
         listpack::delete(lp, old, STRIDE);
     }
-    let cut = Cut::Member(score, member);
-    let bytes = lp.bytes();
+    let at = place(lp.bytes(), member, score);
+    listpack::splice(lp, at, 0, &[Value::new(member), element]);
+}
+
+/// Whether the member at `at` keeps its place with another score. (A neighbour of the very same score makes
+/// it no: the bytes would have to be compared.)
+fn stays(bytes: &[u8], at: usize, new: f64) -> bool {
+    let behind = listpack::after(bytes, listpack::after(bytes, at));
+    let after = (behind < listpack::end(bytes)).then(|| get(bytes, behind).1);
+    let before = listpack::prev(bytes, at).map(|at| score(listpack::get(bytes, at)));
+    before.is_none_or(|score| score < new) && after.is_none_or(|score| new < score)
+}
+
+/// Where a member that is not there belongs.
+fn place(bytes: &[u8], member: &[u8], new: f64) -> usize {
+    let end = listpack::end(bytes);
     // Members often come in order: look at the last one first.
-    let place = match last(bytes) {
-        Some((member, score)) if !is_before(member, score, &cut) => {
-            walk(bytes).find(|(_, member, score)| !is_before(*member, *score, &cut))
+    if last(bytes).is_none_or(|(_, score)| score < new) {
+        return end;
+    }
+    let mut at = listpack::first(bytes).unwrap_or(end);
+    while at < end {
+        let (value, next) = listpack::get_with_after(bytes, listpack::after(bytes, at));
+        let old = score(value);
+        if old > new || (old == new && !is_before(listpack::get(bytes, at), old, &Cut::Member(new, member))) {
+            return at;
         }
-        _ => None,
-    };
-    let at = place.map_or(listpack::end(bytes), |(at, ..)| at);
-    listpack::splice(lp, at, 0, &[Value::new(member), element(score, &mut text)]);
+        at = next;
+    }
+    end
 }
 
 fn last(bytes: &[u8]) -> Option<(Value<'_>, f64)> {
