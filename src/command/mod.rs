@@ -12,8 +12,11 @@ pub mod expire;
 pub mod generic;
 pub mod keys;
 pub mod lcs;
+pub mod list;
+pub mod list_move;
 pub mod object;
 pub mod scan;
+pub mod sort;
 pub mod spec;
 pub mod string;
 pub mod string_number;
@@ -72,6 +75,9 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
+    list::COMMANDS,
+    list_move::COMMANDS,
+    sort::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.

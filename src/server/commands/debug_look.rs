@@ -2,8 +2,11 @@
 //! keys whose time is over as long as they are there.
 
 use crate::collections::dict::Ref;
+use crate::collections::listpack;
+use crate::collections::quicklist::Node;
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::{Outcome, args};
+use crate::config::Config;
 use crate::keyspace::{Key, Keyspace, Ttl};
 use crate::resp::{Proto, Reply};
 use crate::server::ServerCtx;
@@ -11,8 +14,10 @@ use crate::sys::alloc;
 use crate::util::crc::hex;
 use crate::util::glob::{self, Case};
 use crate::value::digest::{self, Digest};
-use crate::value::{Entry, Kind, encoding, kind, string};
+use crate::value::list::{self, View};
+use crate::value::{Entry, Kind, Value, encoding, kind, packed_values, string};
 use std::ffi::CString;
+use std::io::Write;
 
 /// Argument `i`'s entry, even if its time is over.
 fn find<'a>(ctx: &'a ServerCtx<'_>, i: usize) -> Option<Ref<'a, Entry>> {
@@ -30,13 +35,91 @@ pub(super) fn object(ctx: &mut ServerCtx<'_>) -> CmdResult {
         0
     };
     let text = format!(
-        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}",
+        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}{}",
         entry.key().as_ptr(),
         encoding(&entry),
         serialized_len(&entry),
         entry.clock(),
+        quicklist_figures(&entry, &ctx.server.config),
     );
     ctx.client.reply.simple(&text);
+    Ok(Outcome::Done)
+}
+
+/// What DEBUG OBJECT says beyond that of a quicklist.
+fn quicklist_figures(entry: &Entry, config: &Config) -> String {
+    let View::Quicklist(quicklist) = (match kind(entry) {
+        Kind::List => list::view(entry),
+        _ => return String::new(),
+    }) else {
+        return String::new();
+    };
+    let (nodes, len) = (quicklist.node_count(), quicklist.len());
+    format!(
+        " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{}",
+        len as f64 / nodes as f64,
+        config.list_max_listpack_size,
+        u8::from(config.list_compress_depth > 0),
+        quicklist.nodes().map(Node::raw_len).sum::<usize>(),
+    )
+}
+
+/// LISTPACK of a value in another encoding.
+const NO_LISTPACK: CmdError = CmdError::new("ERR Not a listpack encoded object.");
+/// QUICKLIST of a value in another encoding.
+const NO_QUICKLIST: CmdError = CmdError::new("ERR Not a quicklist encoded object.");
+
+/// Prints a value part by part to standard output, as a help for developers.
+fn print_parts(parts: &mut dyn Iterator<Item = String>) {
+    let mut out = std::io::stdout().lock();
+    for part in parts {
+        // Nobody may be there to read it.
+        if writeln!(out, "{part}").is_err() {
+            return;
+        }
+    }
+}
+
+fn shown(value: Value<'_>) -> String {
+    match value {
+        Value::Int(n) => format!("integer {n}"),
+        Value::Str(bytes) => format!("string of {} bytes: {}", bytes.len(), bytes.escape_ascii()),
+    }
+}
+
+pub(super) fn listpack(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    let entry = find(ctx, 2).ok_or(error::NO_SUCH_KEY)?;
+    let values = packed_values(&entry).ok_or(NO_LISTPACK)?;
+    print_parts(&mut values.enumerate().map(|(i, value)| format!("{i}: {}", shown(value))));
+    ctx.client.reply.simple("Listpack structure printed on stdout");
+    Ok(Outcome::Done)
+}
+
+pub(super) fn quicklist(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    let full = ctx.args.try_get(3).is_some_and(|word| word != b"0");
+    let entry = find(ctx, 2).ok_or(error::NO_SUCH_KEY)?;
+    let Some(View::Quicklist(quicklist)) = (kind(&entry) == Kind::List).then(|| list::view(&entry)) else {
+        return Err(NO_QUICKLIST);
+    };
+    let describe = |(i, node): (usize, &Node)| {
+        let mut text = format!(
+            "node {i}: {} elements, {} bytes, {}{}",
+            node.len(),
+            node.raw_len(),
+            if node.is_plain() { "plain" } else { "packed" },
+            node.lzf().map_or(String::new(), |(data, _)| format!(", compressed to {} bytes", data.len())),
+        );
+        if full && !node.is_plain() {
+            let mut scratch = Vec::new();
+            for value in listpack::iter(node.bytes(&mut scratch)) {
+                text.push_str("\n  ");
+                text.push_str(&shown(value));
+            }
+        }
+        text
+    };
+    print_parts(&mut quicklist.nodes().enumerate().map(describe));
+    ctx.client.reply.simple("Quicklist structure printed on stdout");
     Ok(Outcome::Done)
 }
 
@@ -58,7 +141,13 @@ fn serialized_len(entry: &Entry) -> usize {
             };
             string::as_int(entry).and_then(int_len).unwrap_or(len + header)
         }
-        other => unreachable!("there are no values of type {}", other.name()),
+        Kind::List => match list::view(entry) {
+            View::Listpack(bytes) => 1 + 5 + bytes.len(),
+            // Each node with its form and length.
+            View::Quicklist(list) => 5 + list.nodes().map(|node| 1 + 5 + node.raw_len()).sum::<usize>(),
+        },
+        // About as much as in memory.
+        _ => crate::value::memory_bytes(entry),
     }
 }
 
