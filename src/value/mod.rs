@@ -132,16 +132,6 @@ pub fn is_empty(entry: &Entry) -> bool {
     len(entry) == 0
 }
 
-/// The elements of a value that is kept as one listpack, one by one as they lie there (DEBUG LISTPACK).
-pub fn packed_values(entry: &Entry) -> Option<listpack::Iter<'_>> {
-    let bytes = match entry.payload() {
-        Payload::Object(Object::Hash(hash::Large::Triples(bytes))) => bytes,
-        _ if !encoding(entry).starts_with("listpack") => return None,
-        _ => packed::bytes(entry)?,
-    };
-    Some(listpack::iter(bytes))
-}
-
 /// The earliest deadline of a part of the value (a field of a hash), if there is one.
 pub fn next_part_expiry(entry: &Entry) -> Option<i64> {
     match entry.payload() {

@@ -179,7 +179,7 @@ impl Node {
     }
 
     /// Bytes before compression.
-    pub fn raw_len(&self) -> usize {
+    pub(super) fn raw_len(&self) -> usize {
         self.lzf().map_or(self.data.len(), |(_, len)| len)
     }
 
