@@ -245,6 +245,7 @@ impl Server {
             }
         }
         self.leave_unit();
+        self.take_late_pushes(client);
     }
 
     /// Has garbage dropped in the background and answers OK when that is done. A client that does not want

@@ -144,6 +144,11 @@ impl Server {
         }
         for change in self.keyspace.changes.take() {
             self.note_ready(&change);
+            if let Change::Key { db, key, event, effect } = &change
+                && *effect != Effect::Silent
+            {
+                self.notify(*db, key, *event);
+            }
             if !self.watches.is_empty() && !self.mark_watchers(&change) {
                 self.late_changes.push(change);
             }
@@ -198,6 +203,8 @@ impl Server {
         listen(!self.watches.is_empty(), listener::WATCH);
         listen(!self.blocking.is_empty(), listener::WAITERS);
         listen(!self.propagation.sinks.is_empty(), listener::PROPAGATION);
+        // Nobody is told of events on which nobody listens.
+        listen(!self.pubsub.is_silent(), self.config.notify_keyspace_events.published());
         self.keyspace.changes.listening = mask;
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::command::args::is;
 use crate::command::error::CmdError;
+use crate::pubsub::Kind;
 use crate::server::blocking::Blocked;
 use crate::server::client::{Client, Close, Role};
 use crate::util::num::push_u64;
@@ -43,6 +44,7 @@ impl Class {
     /// The class of a client.
     pub fn of(client: &Client) -> Class {
         match client.role {
+            Role::Normal if client.subscriptions.is_some() => Class::Pubsub,
             Role::Normal | Role::Monitor | Role::Internal => Class::Normal,
         }
     }
@@ -82,8 +84,9 @@ pub(super) fn push_line(out: &mut Vec<u8>, client: &Client, running: Option<Runn
     line.number(" idle", seconds_since(client.active_ms));
     line.text(" flags", flags(client).as_bytes());
     line.number(" db", client.db as u64);
-    // Subscriptions come with PUBSUB.
-    [" sub", " psub", " ssub"].into_iter().for_each(|name| line.number(name, 0));
+    for (name, kind) in [(" sub", Kind::Channel), (" psub", Kind::Pattern), (" ssub", Kind::Shard)] {
+        line.number(name, client.subscriptions.as_ref().map_or(0, |s| s.len(kind)) as u64);
+    }
     line.signed(" multi", multi.map_or(-1, |m| m.queue.len() as i64));
     line.number(" watch", client.watched.len() as u64);
     line.number(" qbuf", qbuf as u64);
@@ -134,6 +137,7 @@ impl Output {
 fn flags(client: &Client) -> String {
     let letters = [
         ('O', client.role == Role::Monitor),
+        ('P', client.subscriptions.is_some()),
         ('x', client.multi.is_some()),
         ('b', client.blocked.is_some()),
         ('d', client.watched.iter().any(|w| w.changed)),

@@ -13,6 +13,7 @@ pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod monitor;
+pub mod pubsub;
 pub mod shutdown;
 pub mod slowlog;
 pub mod transaction;
@@ -34,6 +35,7 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     latency::COMMANDS,
     client::COMMANDS,
     monitor::COMMANDS,
+    pubsub::COMMANDS,
     command::COMMANDS,
 ];
 
