@@ -156,6 +156,12 @@ impl ChangeLog {
         std::mem::take(&mut self.entries)
     }
 
+    /// Gives back changes that were taken to be looked at, before there were others.
+    pub fn put_back(&mut self, changes: Vec<Change>) {
+        assert!(self.entries.is_empty(), "nothing changes while the log is looked at");
+        self.entries = changes;
+    }
+
     /// Takes the removals that the keyspace made by itself.
     pub fn take_implicit(&mut self) -> Vec<(usize, OwnedArgs)> {
         std::mem::take(&mut self.implicit)

@@ -28,6 +28,8 @@ pub struct Client {
     pub authenticated: bool,
     /// Gates that are asked for this client's commands beside those that are armed for all.
     pub gates: u32,
+    /// Whether keys are tracked for it.
+    pub tracks: bool,
     /// What it is subscribed to.
     pub subscriptions: Option<Box<Subscriptions>>,
     /// CLIENT SETNAME.
@@ -144,6 +146,7 @@ impl Client {
             peer,
             authenticated: false,
             gates: 0,
+            tracks: false,
             subscriptions: None,
             name: Vec::new(),
             lib_name: Vec::new(),

@@ -24,6 +24,8 @@ pub mod bit {
     pub const MONITORS: u32 = 1 << 5;
     /// The client is subscribed to something.
     pub const SUBSCRIBED: u32 = 1 << 6;
+    /// There are clients that track.
+    pub const TRACKING: u32 = 1 << 7;
 }
 
 /// Why a command does not run now.
@@ -40,6 +42,7 @@ type Gate = fn(&mut Server, &Client, &Command, &Args<'_>) -> Result<(), Reject>;
 const GATES: &[(u32, Gate)] = &[
     (bit::AUTH, authenticated),
     (bit::MEMORY, memory),
+    (bit::TRACKING, tracking_table),
     (bit::DISK, disk),
     (bit::SUBSCRIBED, subscribed),
     (bit::LOADING, loading),
@@ -79,7 +82,8 @@ impl Server {
         command: &Command,
         args: &Args<'_>,
     ) -> Result<(), Reject> {
-        let when_run = self.armed & !(bit::PAUSE | bit::MEMORY | bit::MONITORS);
+        let when_run =
+            self.armed & !(bit::PAUSE | bit::MEMORY | bit::MONITORS | bit::TRACKING | bit::SUBSCRIBED);
         GATES
             .iter()
             .filter(|(bit, _)| when_run & bit != 0)
@@ -101,7 +105,12 @@ impl Server {
     }
 }
 
-fn authenticated(server: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+fn authenticated(
+    server: &mut Server,
+    client: &Client,
+    command: &Command,
+    _: &Args<'_>,
+) -> Result<(), Reject> {
     if client.authenticated || command.is(Flags::NO_AUTH) || !server.must_authenticate() {
         return Ok(());
     }
@@ -123,6 +132,12 @@ fn memory(server: &mut Server, client: &Client, command: &Command, _: &Args<'_>)
     if command.is(Flags::DENYOOM) || queuing || queued_denyoom() {
         return Err(Reject::Error(error::OOM));
     }
+    Ok(())
+}
+
+/// Not a refusal: the table of tracked keys is kept at its limit.
+fn tracking_table(server: &mut Server, _: &Client, _: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    server.limit_tracking_table();
     Ok(())
 }
 

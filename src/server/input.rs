@@ -159,13 +159,18 @@ impl Server {
             multi.queue.push(Queued { command, args: args.to_owned() });
             client.reply.simple("QUEUED");
         } else {
+            self.unit.client = client.id;
             self.enter_unit();
             self.call_for_client(client, command, args, prepared.hashed);
             self.leave_unit();
+            self.unit.client = 0;
         }
         if client.reply_mode != ReplyMode::On {
             let mark = if command.is(Flags::PUSH_REPLY) { client.reply.mark() } else { mark };
             self.suppress_reply(client, mark);
+        }
+        if client.tracks {
+            self.end_caching(client, command);
         }
         self.take_late_pushes(client);
         Processed::Ran

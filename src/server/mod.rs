@@ -15,6 +15,7 @@ pub mod multi;
 mod push;
 pub mod table;
 pub mod title;
+mod track;
 pub mod unit;
 
 use crate::command::Propagate;
@@ -27,6 +28,7 @@ use crate::resp::Args;
 use crate::stats::Stats;
 use crate::sys::background::Background;
 use crate::sys::clock::Clock;
+use crate::tracking::Tracking;
 use blocking::Blocking;
 use client::{Client, Clients, Close, Peer};
 use multi::Watches;
@@ -105,6 +107,8 @@ pub struct Server {
     pub watches: Watches,
     /// Who is subscribed to what.
     pub pubsub: Pubsub,
+    /// Who is told when which keys change.
+    pub tracking: Tracking,
     /// Takers of effects.
     pub propagation: Propagation,
     /// What is counted.
@@ -205,6 +209,7 @@ impl Server {
             blocking: Blocking::default(),
             watches: Watches::default(),
             pubsub: Pubsub::default(),
+            tracking: Tracking::default(),
             propagation: Propagation::default(),
             stats,
             clock,
@@ -329,6 +334,7 @@ impl Server {
         self.watches.unwatch(client);
         self.end_monitoring(client);
         self.end_subscriptions(client);
+        self.end_tracking(client);
         self.late_pushes.retain(|push| push.slot != client.slot);
         self.postponed.retain(|slot| *slot != client.slot);
         self.resumed.retain(|slot| *slot != client.slot);

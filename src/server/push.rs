@@ -25,13 +25,23 @@ pub(super) enum Push<'a> {
         /// It.
         text: &'a [u8],
     },
-    /// Keys that a client may have cached have changed; none named: all keys.
-    Invalidate(Option<&'a [&'a [u8]]>),
+    /// Keys that a client may have cached have changed.
+    Invalidate {
+        /// Which; none named: all keys.
+        keys: Option<&'a [&'a [u8]]>,
+        /// Whether another client than the receiver tracks.
+        redirected: bool,
+    },
     /// The client that gets the invalidations of this one is gone: its id.
     RedirectBroken(u64),
 }
 
 impl Push<'_> {
+    /// Whether a RESP2 client gets it only while it is subscribed to something.
+    fn is_for_listeners(&self) -> bool {
+        matches!(self, Push::Invalidate { .. })
+    }
+
     /// Writes it in the reply's protocol. Nothing is written where the protocol has no way to say it.
     fn write(&self, reply: &mut Reply) {
         match *self {
@@ -49,8 +59,9 @@ impl Push<'_> {
                 reply.bulk(channel);
                 reply.bulk(text);
             }
-            Push::Invalidate(keys) => {
+            Push::Invalidate { keys, redirected } => {
                 match reply.proto {
+                    Proto::Resp2 if !redirected => return,
                     Proto::Resp2 => {
                         reply.push(3);
                         reply.bulk(b"message");
@@ -103,7 +114,7 @@ impl<'a> Encoded<'a> {
 
     /// For a client that is running: whether it understands RESP3 then is not known yet.
     fn late(&mut self, slot: usize) -> Late {
-        let listeners_only = matches!(self.push, Push::Invalidate(_));
+        let listeners_only = self.push.is_for_listeners();
         let resp2 = self.bytes(Proto::Resp2).clone();
         Late { slot, resp2, resp3: self.bytes(Proto::Resp3).clone(), listeners_only }
     }
@@ -135,7 +146,7 @@ impl Server {
             return;
         };
         if client.close.is_none() {
-            let listeners_only = matches!(push.push, Push::Invalidate(_));
+            let listeners_only = push.push.is_for_listeners();
             append(&mut client, listeners_only, |proto| push.bytes(proto).clone());
             if !client.reply.is_empty() {
                 self.queue_write(&mut client);
@@ -156,7 +167,8 @@ impl Server {
 
     #[cold]
     fn append_late_pushes(&mut self, client: &mut Client) {
-        let (own, others) = std::mem::take(&mut self.late_pushes).into_iter().partition(|p| p.slot == client.slot);
+        let (own, others) =
+            std::mem::take(&mut self.late_pushes).into_iter().partition(|p| p.slot == client.slot);
         self.late_pushes = others;
         let own: Vec<Late> = own;
         for late in own {

@@ -282,6 +282,7 @@ fn reset(ctx: &mut ServerCtx<'_>) -> CmdResult {
     server.watches.unwatch(client);
     server.end_monitoring(client);
     server.end_subscriptions(client);
+    server.end_tracking(client);
     server.update_listeners();
     client.db = 0;
     client.name.clear();

@@ -133,7 +133,7 @@ fn clients(s: &Server, f: &mut Fields) {
     f.add("client_recent_max_input_buffer", s.peaks.input_bytes);
     f.add("client_recent_max_output_buffer", s.peaks.output_bytes);
     f.add("blocked_clients", s.blocking.clients + s.postponed.len());
-    f.add("tracking_clients", 0);
+    f.add("tracking_clients", s.tracking.clients());
     f.add("pubsub_clients", s.pubsub.clients());
     f.add("watching_clients", s.watches.clients());
     f.add("clients_in_timeout_table", s.blocking.deadlines());
@@ -237,6 +237,9 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("pubsubshard_channels", s.pubsub.len(Kind::Shard));
     f.add("latest_fork_usec", c.latest_fork_us);
     f.add("total_forks", c.forks);
+    f.add("tracking_total_keys", s.tracking.keys());
+    f.add("tracking_total_items", s.tracking.items());
+    f.add("tracking_total_prefixes", s.tracking.prefixes());
     f.add("unexpected_error_replies", c.unexpected_error_replies);
     f.add("total_error_replies", c.error_replies);
     f.add("total_reads_processed", c.reads);

@@ -16,6 +16,7 @@ pub mod monitor;
 pub mod pubsub;
 pub mod shutdown;
 pub mod slowlog;
+pub mod tracking;
 pub mod transaction;
 
 use super::table::Handler;
@@ -34,6 +35,7 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     slowlog::COMMANDS,
     latency::COMMANDS,
     client::COMMANDS,
+    tracking::COMMANDS,
     monitor::COMMANDS,
     pubsub::COMMANDS,
     command::COMMANDS,

@@ -15,11 +15,8 @@ const LISTEN: Flags = Flags::PUBSUB
     .with(Flags::STALE)
     .with(Flags::PUBSUB_OK)
     .with(Flags::PUSH_REPLY);
-const SEND: Flags = Flags::PUBSUB
-    .with(Flags::LOADING)
-    .with(Flags::STALE)
-    .with(Flags::FAST)
-    .with(Flags::MAY_REPLICATE);
+const SEND: Flags =
+    Flags::PUBSUB.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST).with(Flags::MAY_REPLICATE);
 const ASK: Flags = Flags::PUBSUB.with(Flags::LOADING).with(Flags::STALE);
 const ROW: Spec = Spec { flags: ASK, group: "pubsub", since: "2.8.0", ..SPEC };
 /// Shard channels are routed in a cluster as keys are, but are none.
