@@ -146,10 +146,12 @@ enum Store {
 }
 
 const BY_SLOTS: CmdError = CmdError::new(
-    "ERR BY option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.",
+    "ERR BY option of SORT denied in Cluster mode when keys formed by the pattern may be in different \
+     slots.",
 );
 const GET_SLOTS: CmdError = CmdError::new(
-    "ERR GET option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.",
+    "ERR GET option of SORT denied in Cluster mode when keys formed by the pattern may be in different \
+     slots.",
 );
 const BY_DENIED: CmdError =
     CmdError::new("ERR BY option of SORT denied due to insufficient ACL permissions.");
