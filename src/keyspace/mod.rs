@@ -2,6 +2,7 @@
 //! command and no clock: the unit's time is handed in by [`Keyspace::begin`].
 
 pub mod access;
+mod adopt;
 pub mod change;
 mod db;
 pub mod evict;

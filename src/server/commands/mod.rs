@@ -13,6 +13,7 @@ pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod monitor;
+pub mod restore;
 pub mod shutdown;
 pub mod slowlog;
 pub mod transaction;
@@ -34,6 +35,7 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     latency::COMMANDS,
     client::COMMANDS,
     monitor::COMMANDS,
+    restore::COMMANDS,
     command::COMMANDS,
 ];
 
