@@ -8,9 +8,7 @@ use super::{Fault, legacy};
 use crate::collections::entry::NewPayload;
 use crate::collections::listpack;
 use crate::util::num;
-use crate::value::{
-    Entry, Kind, Limits, Object, PackedKind, Value, hash, list, load, set, string, zset,
-};
+use crate::value::{Entry, Kind, Limits, Object, PackedKind, Value, hash, list, load, set, string, zset};
 use std::io::Read;
 
 /// Deadlines of fields have 48 bits, in milliseconds since 1970.

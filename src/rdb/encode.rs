@@ -138,4 +138,5 @@ fn put_hash<W: Write>(out: &mut Output<W>, hash: hash::View<'_>) {
     }
 }
 
-const _: () = assert!(VERSION_LOWEST < VERSION_ACTIVE_CONSUMERS && VERSION_ACTIVE_CONSUMERS < VERSION_FIELD_EXPIRY);
+const _: () =
+    assert!(VERSION_LOWEST < VERSION_ACTIVE_CONSUMERS && VERSION_ACTIVE_CONSUMERS < VERSION_FIELD_EXPIRY);

@@ -1,6 +1,6 @@
 //! RDB: the snapshot format of Redis, and the payloads of DUMP, which are values in the same form. Knows the
-//! keyspace and its values; knows no file, no server and no clock: it writes to any `Write` and reads from any
-//! `Read`, in steps.
+//! keyspace and its values; knows no file, no server and no clock: it writes to any `Write` and reads from
+//! any `Read`, in steps.
 //!
 //! - `format`: the numbers. `output`, `input`: lengths and strings.
 //! - `encode`, `decode`: values. `legacy`: the packed encodings of old versions.

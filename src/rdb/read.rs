@@ -255,7 +255,12 @@ impl<R: Read> Loader<R> {
 }
 
 /// Reads a whole snapshot.
-pub fn read<R: Read>(source: R, limits: Limits, verify: Verify, sink: &mut impl Sink) -> Result<(), RdbError> {
+pub fn read<R: Read>(
+    source: R,
+    limits: Limits,
+    verify: Verify,
+    sink: &mut impl Sink,
+) -> Result<(), RdbError> {
     let mut loader = Loader::new(source, limits, verify);
     while loader.step(sink, u64::MAX)? == Progress::More {}
     Ok(())

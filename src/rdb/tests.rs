@@ -7,7 +7,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::access::{AccessClock, Policy};
 use crate::sys::background::Background;
 use crate::util::rng::Rng;
-use crate::value::digest::{of_entry, of_value};
+use crate::value::digest::of_value;
 use crate::value::{Entry, Kind, Limits, hash, list, set, string, zset};
 use std::io::Cursor;
 use std::ops::ControlFlow;
@@ -153,8 +153,10 @@ impl Sink for Into<'_> {
 }
 
 /// All keys with their values, deadlines and clocks.
-fn contents(ks: &Keyspace) -> Vec<(usize, Vec<u8>, [u8; 20], u32)> {
-    let of_db = |db| ks.db(db).table().iter().map(move |e| (db, e.key().to_vec(), of_entry(db, &e), e.clock()));
+fn contents(ks: &Keyspace) -> Vec<impl Ord + std::fmt::Debug> {
+    let of_db = |db| {
+        ks.db(db).table().iter().map(move |e| (db, e.key().to_vec(), of_value(&e), e.expiry(), e.clock()))
+    };
     let mut all: Vec<_> = (0..ks.databases()).flat_map(of_db).collect();
     all.sort();
     all
