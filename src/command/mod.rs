@@ -10,6 +10,9 @@ pub mod docs;
 pub mod error;
 pub mod expire;
 pub mod generic;
+pub mod hash;
+pub mod hash_more;
+pub mod hash_ttl;
 pub mod keys;
 pub mod lcs;
 pub mod object;
@@ -72,6 +75,9 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
+    hash::COMMANDS,
+    hash_more::COMMANDS,
+    hash_ttl::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.
