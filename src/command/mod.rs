@@ -17,6 +17,8 @@ pub mod keys;
 pub mod lcs;
 pub mod object;
 pub mod scan;
+pub mod set;
+pub mod set_algebra;
 pub mod spec;
 pub mod string;
 pub mod string_number;
@@ -78,6 +80,8 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     hash::COMMANDS,
     hash_more::COMMANDS,
     hash_ttl::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.

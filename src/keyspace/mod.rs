@@ -112,6 +112,8 @@ pub struct Keyspace {
 
 /// A value with more allocations than this is freed in the background where that is wanted.
 const LAZY_FREE_EFFORT: usize = 64;
+/// One with more than this always is: freeing it here would make everyone wait.
+const STALLING_EFFORT: usize = 4096;
 
 impl Keyspace {
     /// `databases` empty databases.
@@ -479,10 +481,10 @@ fn touch_entry(entry: &mut Entry, access: &AccessClock, rng: &mut Rng) {
     }
 }
 
-/// Frees an entry here, or in the background when that is wanted and worth it.
+/// Frees an entry here, or in the background when that is wanted and worth it, or would take too long.
 fn dispose(background: &Background, entry: Entry, lazy: bool) {
     let effort = crate::value::free_effort(&entry);
-    if lazy && effort > LAZY_FREE_EFFORT {
+    if effort > if lazy { LAZY_FREE_EFFORT } else { STALLING_EFFORT } {
         background.drop_later(Box::new(entry), effort);
     }
 }
