@@ -10,10 +10,15 @@ pub mod docs;
 pub mod error;
 pub mod expire;
 pub mod generic;
+pub mod hash;
+pub mod hash_more;
+pub mod hash_ttl;
 pub mod keys;
 pub mod lcs;
 pub mod object;
 pub mod scan;
+pub mod set;
+pub mod set_algebra;
 pub mod spec;
 pub mod string;
 pub mod string_number;
@@ -72,6 +77,11 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
+    hash::COMMANDS,
+    hash_more::COMMANDS,
+    hash_ttl::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.
