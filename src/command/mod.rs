@@ -10,6 +10,9 @@ pub mod docs;
 pub mod error;
 pub mod expire;
 pub mod generic;
+pub mod geo;
+pub mod geo_search;
+pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
 pub mod object;
@@ -19,6 +22,10 @@ pub mod string;
 pub mod string_number;
 pub mod string_range;
 pub mod usage;
+pub mod zset;
+pub mod zset_algebra;
+pub mod zset_pop;
+pub mod zset_range;
 
 pub use ctx::{Ctx, Hashed, Propagate};
 pub use error::{CmdError, CmdResult};
@@ -72,6 +79,13 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_pop::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
+    hyperloglog::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.
