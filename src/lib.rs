@@ -14,7 +14,9 @@ pub mod keyspace; // floor 3: databases, expiry, eviction, change log
 
 pub mod command; // floor 5: command rows and the data commands
 
+pub mod pubsub; // floor 6: who listens to which channels
 pub mod stats; // floor 6: counters, slow log, latency
+pub mod tracking; // floor 6: client-side caching
 
 pub mod server; // floor 7: clients, call, gates, units; the server commands
 

@@ -212,6 +212,15 @@ impl Reply {
         self.buf.extend_from_slice(bytes);
     }
 
+    /// Bytes that are already in the protocol and go to many: long ones are shared.
+    pub fn encoded(&mut self, bytes: &Bytes) {
+        if bytes.len() < SHARED_BYTES_MIN {
+            return self.raw(bytes);
+        }
+        self.shared_bytes += bytes.len();
+        self.shared.push_back((self.buf.len(), bytes.clone()));
+    }
+
     /// `+OK`.
     #[inline]
     pub fn ok(&mut self) {

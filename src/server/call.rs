@@ -40,6 +40,9 @@ impl Server {
                 Outcome::Done
             }
         };
+        if client.tracks {
+            self.remember_reads(command, args);
+        }
         let changed = self.keyspace.changes.dirty != dirty || matches!(propagate, Propagate::Always);
         if changed && self.propagating() {
             self.unit.propagate(client.db, command, args, propagate);

@@ -20,6 +20,10 @@ pub struct Unit {
     pub commands: u64,
     /// Whether a command of a transaction or script runs: it must answer at once, with one reply.
     pub no_waiting: bool,
+    /// The client whose command runs; 0: nobody's.
+    pub(super) client: u64,
+    /// Number of the unit's changes of which tracking clients were told already.
+    pub(super) tracked: usize,
     /// Effects to be propagated, in order, with their databases.
     ops: Vec<(usize, OwnedArgs)>,
 }
@@ -142,8 +146,17 @@ impl Server {
         if !ops.is_empty() {
             self.propagation.write(&ops, taken);
         }
-        for change in self.keyspace.changes.take() {
+        let tracked = std::mem::take(&mut self.unit.tracked);
+        for (i, change) in self.keyspace.changes.take().into_iter().enumerate() {
+            if i >= tracked && !self.tracking.is_empty() {
+                self.track_change(&change);
+            }
             self.note_ready(&change);
+            if let Change::Key { db, key, event, effect } = &change
+                && *effect != Effect::Silent
+            {
+                self.notify(*db, key, *event);
+            }
             if !self.watches.is_empty() && !self.mark_watchers(&change) {
                 self.late_changes.push(change);
             }
@@ -197,7 +210,10 @@ impl Server {
         let mut listen = |on: bool, bits: u32| mask |= if on { bits } else { 0 };
         listen(!self.watches.is_empty(), listener::WATCH);
         listen(!self.blocking.is_empty(), listener::WAITERS);
+        listen(!self.tracking.is_empty(), listener::TRACKING);
         listen(!self.propagation.sinks.is_empty(), listener::PROPAGATION);
+        // Nobody is told of events on which nobody listens.
+        listen(!self.pubsub.is_silent(), self.config.notify_keyspace_events.published());
         self.keyspace.changes.listening = mask;
     }
 }
