@@ -13,6 +13,9 @@ pub mod generic;
 pub mod hash;
 pub mod hash_more;
 pub mod hash_ttl;
+pub mod geo;
+pub mod geo_search;
+pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
 pub mod object;
@@ -24,6 +27,10 @@ pub mod string;
 pub mod string_number;
 pub mod string_range;
 pub mod usage;
+pub mod zset;
+pub mod zset_algebra;
+pub mod zset_pop;
+pub mod zset_range;
 
 pub use ctx::{Ctx, Hashed, Propagate};
 pub use error::{CmdError, CmdResult};
@@ -82,6 +89,13 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     hash_ttl::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_pop::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
+    hyperloglog::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.
