@@ -18,10 +18,13 @@ pub mod geo_search;
 pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
+pub mod list;
+pub mod list_move;
 pub mod object;
 pub mod scan;
 pub mod set;
 pub mod set_algebra;
+pub mod sort;
 pub mod spec;
 pub mod string;
 pub mod string_number;
@@ -96,6 +99,9 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     geo::COMMANDS,
     geo_search::COMMANDS,
     hyperloglog::COMMANDS,
+    list::COMMANDS,
+    list_move::COMMANDS,
+    sort::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.
