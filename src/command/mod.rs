@@ -24,6 +24,7 @@ pub use ctx::{Ctx, Hashed, Propagate};
 pub use error::{CmdError, CmdResult};
 pub use spec::Spec;
 
+use crate::resp::OwnedArgs;
 use crate::value::{Entry, Kind, kind};
 
 /// A command on data.
@@ -49,7 +50,7 @@ pub struct Garbage {
 }
 
 /// What a blocked command waits for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct BlockOn {
     /// Keys, in the order in which they were named.
     pub keys: Vec<Vec<u8>>,
@@ -57,6 +58,8 @@ pub struct BlockOn {
     pub kind: Option<Kind>,
     /// Milliseconds to wait at most; 0 means for ever.
     pub timeout_ms: i64,
+    /// The arguments to run it with again, where its own would mean something else by then (XREAD's `$`).
+    pub args: Option<OwnedArgs>,
 }
 
 /// The rows of all data commands, family by family.

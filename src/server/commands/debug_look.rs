@@ -11,7 +11,7 @@ use crate::sys::alloc;
 use crate::util::crc::hex;
 use crate::util::glob::{self, Case};
 use crate::value::digest::{self, Digest};
-use crate::value::{Entry, Kind, encoding, kind, string};
+use crate::value::{Entry, Kind, encoding, kind, stream, string};
 use std::ffi::CString;
 
 /// Argument `i`'s entry, even if its time is over.
@@ -58,6 +58,7 @@ fn serialized_len(entry: &Entry) -> usize {
             };
             string::as_int(entry).and_then(int_len).unwrap_or(len + header)
         }
+        Kind::Stream => stream::view(entry).nodes().map(|(_, node)| node.len()).sum(),
         other => unreachable!("there are no values of type {}", other.name()),
     }
 }
