@@ -92,6 +92,7 @@ const SUBCOMMANDS: &[Sub] = &[
     sub("HTSTATS", 1..=2, look::htstats, "<db> [full]", "Figures about a database's table."),
     sub("HTSTATS-KEY", 1..=2, look::htstats_key, "<key> [full]", "Figures about a value's table."),
     sub("LEAK", 1..=1, leak, "<text>", "Lose memory of the size of <text>."),
+    sub("LISTPACK", 1..=1, look::listpack, "<key>", "Write the elements of a packed value to the log."),
     sub("LOADAOF", 0..=0, no_persistence, "", "Load the log into an empty server."),
     sub("LOG", 1..=1, log_line, "<text>", "Write <text> to the server's log."),
     sub("MALLCTL", 1..=1, look::mallctl, "<name>", "One of the allocator's numbers."),
