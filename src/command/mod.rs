@@ -15,6 +15,12 @@ pub mod lcs;
 pub mod object;
 pub mod scan;
 pub mod spec;
+pub mod stream;
+pub mod stream_claim;
+pub mod stream_group;
+mod stream_id;
+pub mod stream_info;
+pub mod stream_read;
 pub mod string;
 pub mod string_number;
 pub mod string_range;
@@ -75,6 +81,11 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
+    stream::COMMANDS,
+    stream_read::COMMANDS,
+    stream_group::COMMANDS,
+    stream_claim::COMMANDS,
+    stream_info::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.

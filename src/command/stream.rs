@@ -48,10 +48,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
                     field value [field value ...]",
             tips: VARYING,
             history: &[
-                (
-                    "6.2.0",
-                    "Added the `NOMKSTREAM` option, `MINID` trimming strategy and the `LIMIT` option.",
-                ),
+                ("6.2.0", "Added the `NOMKSTREAM` option, `MINID` trimming strategy and the `LIMIT` option."),
                 ("7.0.0", "Added support for the `<ms>-*` explicit ID form."),
             ],
             ..STREAM
@@ -368,19 +365,16 @@ fn xadd(ctx: &mut Ctx<'_>) -> CmdResult {
         Ok(Added { id, trimmed, threshold })
     };
     let (key, limits, now_ms) = (ctx.key(1), Limits::from_config(ctx.config), ctx.now_ms());
-    let found = of_kind(ctx.ks.write(ctx.db, key), Kind::Stream)?;
-    let added = match found {
-        Some(mut entry) => add(stream::view_mut(&mut entry), &limits, now_ms)?,
-        None if options.no_mkstream => {
-            ctx.reply.null();
-            return Ok(Outcome::Done);
-        }
-        None => {
-            let mut stream = Stream::default();
-            let added = add(&mut stream, &limits, now_ms)?;
-            ctx.ks.insert(ctx.db, key, Kind::Stream, stream::payload(stream), None);
-            added
-        }
+    let added = if let Some(mut entry) = of_kind(ctx.ks.write(ctx.db, key), Kind::Stream)? {
+        add(stream::view_mut(&mut entry), &limits, now_ms)?
+    } else if options.no_mkstream {
+        ctx.reply.null();
+        return Ok(Outcome::Done);
+    } else {
+        let mut stream = Stream::default();
+        let added = add(&mut stream, &limits, now_ms)?;
+        ctx.ks.insert(ctx.db, key, Kind::Stream, stream::payload(stream), None);
+        added
     };
     stream_id::reply(ctx.reply, added.id);
     ctx.ks.changed(ctx.db, key.bytes, XADD);
@@ -397,9 +391,7 @@ fn xadd(ctx: &mut Ctx<'_>) -> CmdResult {
 fn propagate_xadd(ctx: &mut Ctx<'_>, options: &Options, added: &Added) {
     let id = (!matches!(options.id, NewId::Given(_))).then_some((options.id_at, added.id));
     let rewritten = match (&options.trim, &added.threshold) {
-        (Some(trim), Some(threshold)) => {
-            trim.rewritten(ctx.args, threshold, Some((options.id_at, added.id)))
-        }
+        (Some(trim), Some(threshold)) => trim.rewritten(ctx.args, threshold, Some((options.id_at, added.id))),
         _ if id.is_some() => {
             let mut out = OwnedArgs::default();
             (0..ctx.args.len()).for_each(|at| push_arg(&mut out, ctx.args, at, id));
@@ -468,8 +460,7 @@ fn xrange(ctx: &mut Ctx<'_>, direction: Direction) -> CmdResult {
         Direction::Forward => (2, 3),
         Direction::Backward => (3, 2),
     };
-    let (start, end) =
-        (stream_id::start(ctx.args.get(start_at))?, stream_id::end(ctx.args.get(end_at))?);
+    let (start, end) = (stream_id::start(ctx.args.get(start_at))?, stream_id::end(ctx.args.get(end_at))?);
     let mut count = None;
     let mut options = super::args::Cursor::new(ctx.args, 4);
     while !options.is_done() {
@@ -526,8 +517,7 @@ fn xsetid(ctx: &mut Ctx<'_>) -> CmdResult {
         }
     }
     let key = ctx.key(1);
-    let mut entry =
-        of_kind(ctx.ks.write(ctx.db, key), Kind::Stream)?.ok_or(error::NO_SUCH_KEY)?;
+    let mut entry = of_kind(ctx.ks.write(ctx.db, key), Kind::Stream)?.ok_or(error::NO_SUCH_KEY)?;
     let stream = stream::view_mut(&mut entry);
     if id < stream.meta().max_deleted_id {
         return Err(BELOW_DELETED);

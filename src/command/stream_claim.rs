@@ -84,6 +84,11 @@ fn consumer_now(group: &mut Group, name: &[u8], now_ms: i64) -> (ConsumerId, boo
     }
 }
 
+/// Whether an entry was delivered too short a time ago.
+fn is_too_fresh(pending: &Pending, min_idle_ms: i64, now_ms: i64) -> bool {
+    min_idle_ms > 0 && now_ms.saturating_sub(pending.delivered_ms) < min_idle_ms
+}
+
 /// What both commands report when they are done. Nothing but the effects is propagated.
 fn report(ctx: &mut Ctx<'_>, new_consumer: bool, dirty: u64, effects: Vec<OwnedArgs>) {
     if new_consumer {
@@ -183,8 +188,8 @@ fn xclaim(ctx: &mut Ctx<'_>) -> CmdResult {
         let old = group.get_pending(*id).copied();
         let touched = if !exists {
             // What is no longer in the stream is nobody's any more.
-            old.inspect(|_| drop(group.acknowledge(*id)))
-        } else if old.map_or(!claim.force, |old| now_ms - old.delivered_ms < claim.min_idle_ms) {
+            group.acknowledge(*id)
+        } else if old.map_or(!claim.force, |old| is_too_fresh(&old, claim.min_idle_ms, now_ms)) {
             None
         } else {
             claimed += 1;
@@ -232,8 +237,8 @@ fn xautoclaim(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut options = Cursor::new(args, 6);
     while !options.is_done() {
         if options.left() > 1 && options.word("COUNT") {
-            count = int_in(options.take()?, 1, COUNT_MAX, COUNT_NOT_POSITIVE)
-                .map_err(|_| COUNT_NOT_POSITIVE)?;
+            count =
+                int_in(options.take()?, 1, COUNT_MAX, COUNT_NOT_POSITIVE).map_err(|_| COUNT_NOT_POSITIVE)?;
         } else if options.word("JUSTID") {
             just_id = true;
         } else {
@@ -264,7 +269,7 @@ fn xautoclaim(ctx: &mut Ctx<'_>) -> CmdResult {
             gone.push(id);
             group.acknowledge(id);
             old
-        } else if now_ms - old.delivered_ms < min_idle_ms {
+        } else if is_too_fresh(&old, min_idle_ms, now_ms) {
             continue;
         } else {
             claimed += 1;

@@ -83,12 +83,16 @@ mod tests {
         assert_eq!(strict(b"5-7", 0), Ok(Id::new(5, 7)));
         assert_eq!(strict(b"5", 9), Ok(Id::new(5, 9)));
         assert_eq!(strict(b"005-07", 9), Ok(Id::new(5, 7)));
-        for bad in ["", "-", "+", "x", "5-", "-5", "5--7", "5-7-9", "5-*", "18446744073709551616", "5 ", "*"] {
+        for bad in ["", "-", "+", "x", "5-", "-5", "5--7", "5-7-9", "5-*", "18446744073709551616", "5 ", "*"]
+        {
             assert_eq!(strict(bad.as_bytes(), 0), Err(INVALID), "{bad}");
         }
         assert_eq!((any(b"-", 0), any(b"+", 0)), (Ok(Id::MIN), Ok(Id::MAX)));
         assert_eq!((new(b"*"), new(b"3-*")), (Ok(NewId::Auto), Ok(NewId::AutoSeq(3))));
-        assert_eq!((new(b"3"), new(b"3-x-*"), new(b"-*")), (Ok(NewId::Given(Id::new(3, 0))), Err(INVALID), Err(INVALID)));
+        assert_eq!(
+            (new(b"3"), new(b"3-x-*"), new(b"-*")),
+            (Ok(NewId::Given(Id::new(3, 0))), Err(INVALID), Err(INVALID))
+        );
         assert_eq!((start(b"(3"), end(b"(3-0")), (Ok(Id::new(3, 1)), Ok(Id::new(2, u64::MAX))));
         assert_eq!((start(b"(-"), start(b"("), end(b"(+")), (Err(INVALID), Err(INVALID), Err(INVALID)));
         assert_eq!(end(b"(0-0"), Err(INVALID_END));

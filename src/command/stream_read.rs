@@ -8,7 +8,7 @@ use super::stream::{STREAM, noted, reply_entry};
 use super::stream_group::{CREATE_CONSUMER, set_id_effect};
 use super::{BlockOn, Ctx, DataFn, Outcome, Propagate, of_kind, stream_claim, stream_id};
 use crate::keyspace::Key;
-use crate::resp::{Args, OwnedArgs, Proto};
+use crate::resp::{Args, OwnedArgs, Proto, Reply};
 use crate::value::stream::{self, Id};
 use crate::value::{Direction, Kind};
 
@@ -109,8 +109,7 @@ struct Read<'a> {
 
 impl<'a> Read<'a> {
     fn parse(args: Args<'a>, name: &str, reader: Reader) -> Result<Read<'a>, CmdError> {
-        let mut read =
-            Read { group: None, count: 0, block_ms: None, noack: false, first: 0, streams: 0 };
+        let mut read = Read { group: None, count: 0, block_ms: None, noack: false, first: 0, streams: 0 };
         let mut at = 1;
         while at < args.len() {
             let (word, more) = (args.get(at), args.len() - 1 - at);
@@ -197,19 +196,20 @@ fn keys(args: &Args<'_>, out: &mut Vec<(usize, u32)>) -> bool {
     true
 }
 
-/// Writes the head of the reply and of one stream's part in it.
-fn reply_key(ctx: &mut Ctx<'_>, key: &[u8]) {
-    if ctx.reply.proto == Proto::Resp2 {
-        ctx.reply.array(2);
-    }
-    ctx.reply.bulk(key);
-}
-
-fn reply_streams(reply: &mut crate::resp::Reply, streams: usize) {
+/// Writes the head of the whole reply.
+fn reply_streams(reply: &mut Reply, streams: usize) {
     match reply.proto {
         Proto::Resp2 => reply.array(streams),
         Proto::Resp3 => reply.map(streams),
     }
+}
+
+/// Writes the key in front of a stream's entries.
+fn reply_key(reply: &mut Reply, key: &[u8]) {
+    if reply.proto == Proto::Resp2 {
+        reply.array(2);
+    }
+    reply.bulk(key);
 }
 
 // ---- XREAD ----
@@ -240,10 +240,7 @@ fn xread(ctx: &mut Ctx<'_>, read: &Read<'_>) -> CmdResult {
         }
         let Some(start) = after.next() else { continue };
         served += 1;
-        if ctx.reply.proto == Proto::Resp2 {
-            ctx.reply.array(2);
-        }
-        ctx.reply.bulk(key.bytes);
+        reply_key(ctx.reply, key.bytes);
         let inner = ctx.reply.mark();
         let limit = if read.count == 0 { usize::MAX } else { read.count };
         let mut found = 0;
@@ -361,10 +358,7 @@ fn read_for(
     let serve = matches!(wanted, Wanted::After(_)) || last.is_some_and(|last| last > group.last_id);
     let mut delivered = 0;
     if serve {
-        if ctx.reply.proto == Proto::Resp2 {
-            ctx.reply.array(2);
-        }
-        ctx.reply.bulk(key.bytes);
+        reply_key(ctx.reply, key.bytes);
         let mark = ctx.reply.mark();
         let mut found = 0;
         match wanted {

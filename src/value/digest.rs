@@ -2,8 +2,8 @@
 //! encoded. They are those of Redis 7.4 to the byte, so that the data of two servers can be compared; Redis
 //! 7.0 differs in scores that are no integers. Knows no database and no command.
 
-use super::string::{self, Digits};
 use super::stream::{Id, Stream};
+use super::string::{self, Digits};
 use super::{Direction, Entry, Kind, hash, kind, list, set, stream, zset};
 use crate::collections::listpack;
 use crate::util::crc::sha1;

@@ -284,9 +284,9 @@ impl Group {
 
     /// Bytes of memory beside its own struct.
     pub(super) fn memory_bytes(&self) -> usize {
-        let consumers = self.consumers().map(|consumer| {
-            consumer.name.len() + super::tree_bytes::<Id, ()>(consumer.pending.len())
-        });
+        let consumers = self
+            .consumers()
+            .map(|consumer| consumer.name.len() + super::tree_bytes::<Id, ()>(consumer.pending.len()));
         self.name.len()
             + super::tree_bytes::<Id, Pending>(self.pending.len())
             + self.slots.capacity() * size_of::<Option<Consumer>>()

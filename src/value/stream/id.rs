@@ -90,7 +90,10 @@ mod tests {
         let id = Id::new(5, u64::MAX);
         assert_eq!((id.next(), Id::MAX.next()), (Some(Id::new(6, 0)), None));
         assert_eq!((Id::new(6, 0).prev(), Id::MIN.prev()), (Some(id), None));
-        assert_eq!((&*Id::MAX.text(), Id::MAX.text().len()), (&b"18446744073709551615-18446744073709551615"[..], 41));
+        assert_eq!(
+            (&*Id::MAX.text(), Id::MAX.text().len()),
+            (&b"18446744073709551615-18446744073709551615"[..], 41)
+        );
         assert_eq!(&*Id::new(12, 0).text(), b"12-0");
         assert_eq!(Id::from_bytes(id.to_bytes()), id);
         assert_eq!(Id::new(1, 2).to_bytes()[..9], [0, 0, 0, 0, 0, 0, 0, 1, 0]);

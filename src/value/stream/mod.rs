@@ -292,9 +292,7 @@ impl Stream {
             }
             let whole = match keep {
                 Keep::Len(max) => self.meta.len - live >= max,
-                Keep::From(id) => {
-                    node::Walk::backward(lp, master).prev().is_none_or(|last| last.id < id)
-                }
+                Keep::From(id) => node::Walk::backward(lp, master).prev().is_none_or(|last| last.id < id),
             };
             if !whole && precision != Precision::Exact {
                 break;

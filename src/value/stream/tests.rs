@@ -44,7 +44,8 @@ fn some_id(model: &BTreeMap<Id, Pairs>, random: &mut Random) -> Id {
 fn compare(stream: &Stream, model: &BTreeMap<Id, Pairs>, random: &mut Random) {
     let (start, end) = (some_id(model, random), some_id(model, random));
     let forward: Vec<_> = stream.range(start, end, Direction::Forward).map(|item| read(&item)).collect();
-    let mut backward: Vec<_> = stream.range(start, end, Direction::Backward).map(|item| read(&item)).collect();
+    let mut backward: Vec<_> =
+        stream.range(start, end, Direction::Backward).map(|item| read(&item)).collect();
     backward.reverse();
     let expected: Vec<_> = match start <= end {
         true => model.range(start..=end).map(|(id, pairs)| (*id, pairs.clone())).collect(),
