@@ -252,6 +252,7 @@ impl Server {
     /// Runs a stored command again. If it has to wait on, it keeps its place and deadline.
     fn rerun(&mut self, client: &mut Client) {
         let Some(Blocked::Keys(waiting)) = client.blocked.take().map(|b| *b) else { return };
+        let outer = std::mem::replace(&mut self.unit.client, client.id);
         self.enter_unit();
         let outcome = self.call(client, waiting.command, waiting.args.as_args(), Hashed::default());
         match outcome {
@@ -266,6 +267,8 @@ impl Server {
             }
         }
         self.leave_unit();
+        self.unit.client = outer;
+        self.take_late_pushes(client);
     }
 
     /// Has garbage dropped in the background and answers OK when that is done. A client that does not want

@@ -200,6 +200,7 @@ impl Server {
         self.keyspace.access.policy = memory::access_policy(&self.config);
         self.keyspace.lazy_free = memory::lazy_free(&self.config);
         self.arm_from_config();
+        self.update_listeners();
         self.update_slow_threshold();
         self.apply_client_memory();
     }
