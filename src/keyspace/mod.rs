@@ -2,18 +2,20 @@
 //! command and no clock: the unit's time is handed in by [`Keyspace::begin`].
 
 pub mod access;
+mod adopt;
 pub mod change;
 mod db;
 pub mod evict;
 mod expire;
 mod keys;
+mod parts;
 
 use crate::collections::dict::Mut;
 use crate::collections::entry::NewPayload;
 use crate::collections::hash::hash_key;
 use crate::sys::background::Background;
 use crate::util::rng::Rng;
-use crate::value::{Entry, Kind, Object, kind};
+use crate::value::{Entry, Kind, Object, kind, next_part_expiry};
 use access::AccessClock;
 use change::{ChangeLog, Effect, Event, event};
 pub use db::Db;
@@ -77,6 +79,8 @@ pub struct KeyspaceStats {
     pub misses: u64,
     /// Keys removed because their time was over.
     pub expired: u64,
+    /// Fields of hashes removed because their time was over.
+    pub expired_parts: u64,
     /// Keys removed to make room.
     pub evicted: u64,
     /// Microseconds spent on active expiry.
@@ -269,6 +273,7 @@ impl Keyspace {
         let mut payload = Some(payload);
         let mut taken = || payload.take().expect("the payload is used once");
         let d = &mut self.dbs[db];
+        let mut parts = (None, None);
         let found = match d.live(key, now_ms, Expiry::Remove) {
             db::Live::Found(mut entry) => {
                 let clock = self.access.touched(entry.clock(), &mut self.rng);
@@ -277,7 +282,9 @@ impl Keyspace {
                     crate::value::string::set(&mut entry, taken());
                 } else {
                     let effort = crate::value::free_effort(&entry);
+                    parts.0 = next_part_expiry(&entry);
                     let old = entry.replace_payload(new_kind as u8, taken());
+                    parts.1 = next_part_expiry(&entry);
                     crate::value::string::clear_changed(&mut entry);
                     if effort > LAZY_FREE_EFFORT {
                         self.background.drop_later(Box::new(old), effort);
@@ -299,6 +306,7 @@ impl Keyspace {
             db::Live::Missing => None,
         };
         if let Some(old) = found {
+            d.refile_parts(key.hash, parts.0, parts.1, now_ms);
             match ttl {
                 Ttl::At(at) => d.file(key.hash, old, at, now_ms),
                 Ttl::Clear => d.volatile -= usize::from(old.is_some()),
@@ -335,12 +343,15 @@ impl Keyspace {
         let now_ms = self.now_ms;
         let d = &mut self.dbs[db];
         // A key that is over may still be there, hidden.
-        if self.expiry == Expiry::Hide && d.table.remove(key.hash, key.bytes).is_some() {
-            d.volatile -= 1;
+        if self.expiry == Expiry::Hide
+            && let Some(hidden) = d.table.remove(key.hash, key.bytes)
+        {
+            d.forget(&hidden);
         }
         if let Some(at) = entry.expiry() {
             d.file(key.hash, None, at, now_ms);
         }
+        d.refile_parts(key.hash, None, next_part_expiry(&entry), now_ms);
         d.table.insert_new(key.hash, entry)
     }
 
@@ -369,7 +380,7 @@ impl Keyspace {
         }
         let d = &mut self.dbs[db];
         let entry = d.table.remove(key.hash, key.bytes)?;
-        d.volatile -= usize::from(entry.expiry().is_some());
+        d.forget(&entry);
         if entry.expiry().is_some_and(|at| at <= self.now_ms) {
             note_expired(&mut self.stats, &mut self.changes, self.lazy_free, db, &entry);
             dispose(&self.background, entry, self.lazy_free.expire);

@@ -49,6 +49,8 @@ pub type Place = (usize, Vec<u8>);
 #[derive(Default)]
 pub struct Blocking {
     waiters: HashMap<Place, VecDeque<u64>>,
+    /// Number of waiters that a key wakes whatever becomes of it, by key.
+    any_write: HashMap<Place, usize>,
     deadlines: BTreeSet<(i64, u64)>,
     ready: Vec<Place>,
     /// Whether waiters are being served: keys that become ready by that are next, not in between.
@@ -66,6 +68,11 @@ impl Blocking {
     /// Number of keys waited for.
     pub fn keys(&self) -> usize {
         self.waiters.len()
+    }
+
+    /// Number of keys waited for by clients that wake even when the key goes.
+    pub fn any_write_keys(&self) -> usize {
+        self.any_write.len()
     }
 
     /// Number of clients with a deadline.
@@ -98,8 +105,12 @@ impl Blocking {
     fn add(&mut self, id: u64, waiting: &Waiting) {
         for key in &waiting.on.keys {
             let queue = self.waiters.entry((waiting.db, key.clone())).or_default();
-            if !queue.contains(&id) {
-                queue.push_back(id);
+            if queue.contains(&id) {
+                continue;
+            }
+            queue.push_back(id);
+            if waiting.on.kind.is_none() {
+                *self.any_write.entry((waiting.db, key.clone())).or_default() += 1;
             }
         }
         if waiting.deadline_ms > 0 {
@@ -111,9 +122,19 @@ impl Blocking {
         for key in &waiting.on.keys {
             let place = (waiting.db, key.clone());
             let Some(queue) = self.waiters.get_mut(&place) else { continue };
+            let before = queue.len();
             queue.retain(|other| *other != id);
+            let removed = before - queue.len();
             if queue.is_empty() {
                 self.waiters.remove(&place);
+            }
+            if waiting.on.kind.is_none()
+                && let Some(count) = self.any_write.get_mut(&place)
+            {
+                *count -= removed;
+                if *count == 0 {
+                    self.any_write.remove(&place);
+                }
             }
         }
         self.deadlines.remove(&(waiting.deadline_ms, id));
@@ -130,8 +151,9 @@ impl Server {
         client: &mut Client,
         command: &'static Command,
         args: OwnedArgs,
-        on: BlockOn,
+        mut on: BlockOn,
     ) {
+        let args = on.args.take().unwrap_or(args);
         let deadline_ms = match on.timeout_ms {
             0 => 0,
             ms => self.now.wall_ms.saturating_add(ms),
@@ -232,8 +254,7 @@ impl Server {
         let found: Option<Kind> = self.keyspace.peek(*db, Key::new(key)).map(|entry| kind(&entry));
         match (waiting.on.kind, found) {
             (None, _) => true,
-            (Some(wanted), Some(found)) => wanted == found,
-            (Some(wanted), None) => wanted == Kind::Stream,
+            (Some(wanted), found) => found == Some(wanted),
         }
     }
 
