@@ -18,10 +18,13 @@ pub mod hash_ttl;
 pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
+pub mod list;
+pub mod list_move;
 pub mod object;
 pub mod scan;
 pub mod set;
 pub mod set_algebra;
+pub mod sort;
 pub mod spec;
 pub mod stream;
 pub mod stream_claim;
@@ -110,6 +113,9 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     geo::COMMANDS,
     geo_search::COMMANDS,
     hyperloglog::COMMANDS,
+    list::COMMANDS,
+    list_move::COMMANDS,
+    sort::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.

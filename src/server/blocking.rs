@@ -53,6 +53,8 @@ pub struct Blocking {
     any_write: HashMap<Place, usize>,
     deadlines: BTreeSet<(i64, u64)>,
     ready: Vec<Place>,
+    /// Whether waiters are being served: keys that become ready by that are next, not in between.
+    serving: bool,
     /// Number of blocked clients, postponed ones not counted.
     pub clients: usize,
 }
@@ -197,7 +199,10 @@ impl Server {
                 self.stats.commands.failed(id);
                 self.reply_error(client, error);
             }
-            None => write_timeout(client, waiting.command.spec.on_timeout),
+            None => match waiting.command.spec.on_timeout {
+                OnTimeout::Null => client.reply.null(),
+                OnTimeout::NullArray | OnTimeout::NullArrayOrNull => client.reply.null_array(),
+            },
         }
         self.queue_write(client);
     }
@@ -220,6 +225,9 @@ impl Server {
     /// Runs the commands of clients whose keys are ready, in the order in which they came to wait. Serving
     /// one may make other keys ready; it ends when none is.
     pub(super) fn serve_ready(&mut self) {
+        if std::mem::replace(&mut self.blocking.serving, true) {
+            return;
+        }
         while !self.blocking.ready.is_empty() {
             for place in std::mem::take(&mut self.blocking.ready) {
                 let Some(queue) = self.blocking.waiters.get(&place) else { continue };
@@ -228,6 +236,7 @@ impl Server {
                 }
             }
         }
+        self.blocking.serving = false;
     }
 
     fn serve(&mut self, id: u64, place: &Place) {
@@ -311,10 +320,10 @@ impl Server {
     }
 }
 
-/// Writes the reply of a blocking command whose time is over.
-pub(super) fn write_timeout(client: &mut Client, on_timeout: OnTimeout) {
+/// Writes the reply of a blocking command that may not wait.
+pub(super) fn write_no_wait(client: &mut Client, on_timeout: OnTimeout) {
     match on_timeout {
-        OnTimeout::Null => client.reply.null(),
+        OnTimeout::Null | OnTimeout::NullArrayOrNull => client.reply.null(),
         OnTimeout::NullArray => client.reply.null_array(),
     }
 }
