@@ -188,7 +188,8 @@ impl Server {
                 self.blocking.db_ready(*a);
                 self.blocking.db_ready(*b);
             }
-            Change::Flush(_) => {}
+            Change::Flush(None) => self.flushed_all(),
+            Change::Flush(Some(_)) => {}
         }
     }
 
