@@ -153,7 +153,7 @@ impl Server {
         args: OwnedArgs,
         mut on: BlockOn,
     ) {
-        let args = on.args.take().unwrap_or(args);
+        let args = on.args.take().map_or(args, |kept| *kept);
         let deadline_ms = match on.timeout_ms {
             0 => 0,
             ms => self.now.wall_ms.saturating_add(ms),
