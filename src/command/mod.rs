@@ -10,15 +10,27 @@ pub mod docs;
 pub mod error;
 pub mod expire;
 pub mod generic;
+pub mod hash;
+pub mod hash_more;
+pub mod hash_ttl;
+pub mod geo;
+pub mod geo_search;
+pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
 pub mod object;
 pub mod scan;
+pub mod set;
+pub mod set_algebra;
 pub mod spec;
 pub mod string;
 pub mod string_number;
 pub mod string_range;
 pub mod usage;
+pub mod zset;
+pub mod zset_algebra;
+pub mod zset_pop;
+pub mod zset_range;
 
 pub use ctx::{Ctx, Hashed, Propagate};
 pub use error::{CmdError, CmdResult};
@@ -72,6 +84,18 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
+    hash::COMMANDS,
+    hash_more::COMMANDS,
+    hash_ttl::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_pop::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
+    hyperloglog::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.

@@ -23,6 +23,7 @@ impl Server {
         debug_assert!(self.unit.depth > 0, "commands run inside a unit");
         let mark = client.reply.mark();
         let dirty = self.keyspace.changes.dirty;
+        self.unit.together |= !command.is(Flags::TOUCHES_ARBITRARY_KEYS);
         let start_ns = self.now.mono_ns;
         let (result, propagate) = self.run_handler(client, command, args, hashed);
         self.read_clock();

@@ -7,6 +7,7 @@
 mod bench;
 pub mod digest;
 pub mod hash;
+pub mod hyperloglog;
 pub mod list;
 mod packed;
 pub mod set;
