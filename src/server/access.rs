@@ -270,8 +270,7 @@ impl Server {
     pub(super) fn read_acl_file(&self) -> Result<Users, String> {
         let file = &self.config.aclfile;
         let text = std::fs::read(file).map_err(|e| {
-            let reason = crate::sys::file::reason(&e);
-            format!("Error loading ACLs, opening file '{file}': {reason}")
+            format!("Error loading ACLs, opening file '{file}': {e}")
         })?;
         self.acl.parse_file(file, &text, self.new_users_have_all_channels())
     }

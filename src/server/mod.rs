@@ -2,6 +2,7 @@
 //! knows no socket. `net` (or a test) accepts clients, feeds their input, runs their turns, and sends what
 //! [`Server::pending_writes`] names.
 
+mod access;
 pub mod blocking;
 pub mod call;
 pub mod client;
@@ -18,6 +19,7 @@ pub mod title;
 mod track;
 pub mod unit;
 
+use crate::acl::{Acl, Catalog};
 use crate::command::Propagate;
 use crate::command::spec::Flags;
 use crate::config::Config;
@@ -105,6 +107,8 @@ pub struct Server {
     pub blocking: Blocking,
     /// Who watches keys.
     pub watches: Watches,
+    /// Users and what they may do.
+    pub acl: Acl,
     /// Who is subscribed to what.
     pub pubsub: Pubsub,
     /// Who is told when which keys change.
@@ -199,6 +203,7 @@ impl Server {
         })?;
         let access = AccessClock::new(memory::access_policy(&config), clock.wall_ms());
         let keyspace = Keyspace::new(config.databases as usize, access, seed, background);
+        let acl = Acl::new(Catalog::new(table.rows().iter().map(|c| c.spec).collect()));
         let stats = Stats::new(table.rows().len());
         let mut server = Server {
             config,
@@ -208,6 +213,7 @@ impl Server {
             unit: Unit::default(),
             blocking: Blocking::default(),
             watches: Watches::default(),
+            acl,
             pubsub: Pubsub::default(),
             tracking: Tracking::default(),
             propagation: Propagation::default(),
@@ -245,6 +251,7 @@ impl Server {
         server.process.started_ms = server.now.wall_ms;
         server.process.started_mono_ms = server.now.mono_ms();
         server.apply_all();
+        server.load_users()?;
         server.memory.startup = crate::sys::alloc::used_memory();
         Ok(server)
     }
@@ -306,7 +313,7 @@ impl Server {
             self.stats.counters.rejected_connections += 1;
             return Err(b"-ERR max number of clients reached\r\n");
         }
-        let unprotected = self.config.requirepass.is_empty();
+        let unprotected = self.acl.default_user().nopass;
         if self.config.protected_mode && unprotected && !peer.is_local && !peer.is_unix {
             self.stats.counters.rejected_connections += 1;
             return Err(PROTECTED_MODE);
@@ -314,9 +321,11 @@ impl Server {
         self.stats.counters.connections += 1;
         log::debug!(target: "aikv", "New connection from {}", peer.addr);
         let now_ms = self.now.mono_ms();
-        let client = self.clients.add(peer, now_ms);
-        client.set_authenticated(unprotected);
-        Ok(client.slot)
+        let slot = self.clients.add(peer, now_ms).slot;
+        let mut client = self.clients.take(slot).expect("just added");
+        self.be_default_user(&mut client);
+        self.clients.put(client);
+        Ok(slot)
     }
 
     /// A client's connection ended.

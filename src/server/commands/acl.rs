@@ -220,7 +220,8 @@ fn deluser(ctx: &mut ServerCtx<'_>) -> CmdResult {
     if ctx.args.iter().skip(2).any(|name| name == DEFAULT_USER) {
         return Err(CmdError::new("ERR The 'default' user cannot be removed"));
     }
-    let removed = ctx.args.iter().skip(2).filter(|name| ctx.server.remove_user(name, ctx.client)).count();
+    let args = ctx.args;
+    let removed = args.iter().skip(2).filter(|name| ctx.server.remove_user(name, ctx.client)).count();
     ctx.client.reply.len_int(removed);
     Ok(Outcome::Done)
 }
@@ -353,7 +354,7 @@ fn dryrun(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let (name, args) = (ctx.args.get(2), ctx.args.skip(3));
     let missing = |what: &[u8], name: &[u8]| CmdError::text([what, b" '", name, b"' not found"].concat());
     let user = ctx.server.acl.user(name).ok_or_else(|| missing(b"ERR User", name))?;
-    let command = ctx.server.table.resolve(&args).filter(|c| c.is_runnable_with(&args) || args.len() == 1);
+    let command = ctx.server.table.resolve(&args).filter(|c| args.len() == 1 || !c.is_container());
     let command = command.ok_or_else(|| missing(b"ERR Command", args.get(0)))?;
     if !command.spec.arity_ok(args.len()) {
         return Err(wrong_arity(command.spec.name));
