@@ -276,7 +276,7 @@ fn set_fields(ctx: &mut Ctx<'_>) -> Result<usize, CmdError> {
         let set = |i: &usize| hash::set(entry, limits, args.get(*i), args.get(i + 1), FieldTtl::Clear);
         (2..args.len()).step_by(2).filter(set).count()
     })?;
-    ctx.ks.changed_many(ctx.db, key.bytes, HSET, pairs);
+    ctx.ks.changed_by(ctx.db, key.bytes, HSET, pairs);
     Ok(created)
 }
 
@@ -324,7 +324,7 @@ fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
     })?;
     let (removed, empty) = found.unwrap_or((0, false));
     if removed > 0 {
-        ctx.ks.changed_many(ctx.db, key.bytes, HDEL, removed);
+        ctx.ks.changed_by(ctx.db, key.bytes, HDEL, removed);
         if empty {
             ctx.ks.also(ctx.db, key.bytes, event::DEL);
         }

@@ -108,7 +108,7 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
         return Err(NAN_OR_INFINITY);
     }
     let sum = find_for_change(ctx, key, field, |value| match value {
-        None => Ok(delta),
+        None => Ok::<_, CmdError>(delta),
         Some(value) => {
             let old = LongDouble::parse(value.bytes(&mut Digits::default())).ok_or(NOT_FLOAT)?;
             Ok(old.add(delta))

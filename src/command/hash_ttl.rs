@@ -291,9 +291,9 @@ impl Setting {
         }
         if self.over {
             ctx.ks.stats.expired_parts += fields.len() as u64;
-            ctx.ks.changed_many(ctx.db, key, HDEL, fields.len());
+            ctx.ks.changed_by(ctx.db, key, HDEL, fields.len());
         } else {
-            ctx.ks.changed_many(ctx.db, key, HEXPIRE, fields.len());
+            ctx.ks.changed_by(ctx.db, key, HEXPIRE, fields.len());
         }
         if !ctx.propagating() {
             return;
@@ -367,7 +367,7 @@ fn hpersist(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.array(answers.len());
     answers.iter().for_each(|answer| ctx.reply.int(*answer));
     if changed > 0 {
-        ctx.ks.changed_many(ctx.db, key.bytes, HPERSIST, changed);
+        ctx.ks.changed_by(ctx.db, key.bytes, HPERSIST, changed);
     }
     Ok(Outcome::Done)
 }
@@ -441,7 +441,7 @@ fn hgetdel(ctx: &mut Ctx<'_>) -> CmdResult {
     if removed.is_empty() {
         return Ok(Outcome::Done);
     }
-    ctx.ks.changed_many(ctx.db, key.bytes, HDEL, removed.len());
+    ctx.ks.changed_by(ctx.db, key.bytes, HDEL, removed.len());
     if empty {
         ctx.ks.also(ctx.db, key.bytes, event::DEL);
     }
@@ -475,7 +475,7 @@ fn hgetex(ctx: &mut Ctx<'_>) -> CmdResult {
     if let Some(setting) = &setting {
         setting.report(ctx, key.bytes, &changed, None);
     } else if !changed.is_empty() {
-        ctx.ks.changed_many(ctx.db, key.bytes, HPERSIST, changed.len());
+        ctx.ks.changed_by(ctx.db, key.bytes, HPERSIST, changed.len());
         let count = changed.len().to_string();
         let mut argv: Vec<&[u8]> = vec![b"HPERSIST", key.bytes, b"FIELDS", count.as_bytes()];
         argv.extend(changed);
@@ -602,7 +602,7 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
         }
         hash::view(entry, i64::MIN).is_empty()
     })?;
-    ctx.ks.changed_many(ctx.db, key.bytes, HSET, fields.len());
+    ctx.ks.changed_by(ctx.db, key.bytes, HSET, fields.len());
     report_set(ctx, key.bytes, &set, &setting, &fields);
     if empty {
         ctx.ks.remove(ctx.db, key, Free::Server);

@@ -207,7 +207,7 @@ fn sadd(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let added = change_or_create(ctx, key, add_all)?;
     if added > 0 {
-        ctx.ks.changed_many(ctx.db, key.bytes, SADD, added);
+        ctx.ks.changed_by(ctx.db, key.bytes, SADD, added);
     }
     ctx.reply.len_int(added);
     Ok(Outcome::Done)
@@ -231,7 +231,7 @@ fn srem(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     drop(entry);
     if removed > 0 {
-        ctx.ks.changed_many(ctx.db, key.bytes, SREM, removed);
+        ctx.ks.changed_by(ctx.db, key.bytes, SREM, removed);
         remove_if_empty(ctx, key, empty);
     }
     ctx.reply.len_int(removed);
@@ -326,7 +326,7 @@ fn spop_many(ctx: &mut Ctx<'_>, key: Key<'_>) -> CmdResult {
         ctx.reply.set(len);
         set::view(&entry).iter().for_each(|member| value::reply(member, ctx.reply));
         drop(entry);
-        ctx.ks.changed_many(ctx.db, key.bytes, SPOP, len);
+        ctx.ks.changed_by(ctx.db, key.bytes, SPOP, len);
         remove_if_empty(ctx, key, true);
         let command: &[u8] = if ctx.ks.lazy_free.server_del { b"UNLINK" } else { b"DEL" };
         ctx.propagate_as(&[command, key.bytes]);
@@ -343,7 +343,7 @@ fn spop_many(ctx: &mut Ctx<'_>, key: Key<'_>) -> CmdResult {
     }
     drop(entry);
     ctx.ks.rng = rng;
-    ctx.ks.changed_many(ctx.db, key.bytes, SPOP, count);
+    ctx.ks.changed_by(ctx.db, key.bytes, SPOP, count);
     if ctx.propagating() {
         let removals = popped.chunks(SREM_BATCH).map(|members| {
             let mut args = OwnedArgs::from_slices(&[b"SREM", key.bytes]);

@@ -106,6 +106,8 @@ pub struct Keyspace {
     pub touching: bool,
     /// Which frees go to the background thread.
     pub lazy_free: LazyFree,
+    /// Bytes from which on an element of a list gets a node of its own (a switch for tests); 0: as configured.
+    pub list_plain_from: usize,
     background: Background,
     pool: evict::Pool,
     now_ms: i64,
@@ -113,8 +115,9 @@ pub struct Keyspace {
 
 /// A value with more allocations than this is freed in the background where that is wanted.
 const LAZY_FREE_EFFORT: usize = 64;
-/// One with more than this always is: freeing it here would make everyone wait.
-const STALLING_EFFORT: usize = 4096;
+/// A value with more allocations than this is freed in the background whatever the options say: nobody is to
+/// wait for it.
+const FREE_EFFORT_MAX: usize = 1024;
 
 impl Keyspace {
     /// `databases` empty databases.
@@ -128,6 +131,7 @@ impl Keyspace {
             expiry: Expiry::Remove,
             touching: true,
             lazy_free: LazyFree::default(),
+            list_plain_from: 0,
             background,
             pool: evict::Pool::default(),
             now_ms: 0,
@@ -409,10 +413,10 @@ impl Keyspace {
         self.changes.record(db, key, event, Effect::Modified);
     }
 
-    /// Reports a write that counts as so many changes (of members, of fields).
+    /// Reports a write that counts as `count` changes (elements added or removed), perhaps as none.
     #[inline]
-    pub fn changed_many(&mut self, db: usize, key: &[u8], event: Event, changes: usize) {
-        self.changes.dirty += changes as u64;
+    pub fn changed_by(&mut self, db: usize, key: &[u8], event: Event, count: usize) {
+        self.changes.dirty += count as u64;
         self.changes.record(db, key, event, Effect::Modified);
     }
 
@@ -482,10 +486,11 @@ fn touch_entry(entry: &mut Entry, access: &AccessClock, rng: &mut Rng) {
     }
 }
 
-/// Frees an entry here, or in the background when that is wanted and worth it, or would take too long.
+/// Frees an entry here, or in the background when that is wanted and worth it, or when it would keep clients
+/// waiting.
 fn dispose(background: &Background, entry: Entry, lazy: bool) {
     let effort = crate::value::free_effort(&entry);
-    if effort > if lazy { LAZY_FREE_EFFORT } else { STALLING_EFFORT } {
+    if effort > if lazy { LAZY_FREE_EFFORT } else { FREE_EFFORT_MAX } {
         background.drop_later(Box::new(entry), effort);
     }
 }

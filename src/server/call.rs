@@ -125,7 +125,7 @@ impl Server {
         match outcome {
             Outcome::Done => {}
             Outcome::Block(_) => {
-                blocking::write_timeout(client, command.spec.on_timeout);
+                blocking::write_no_wait(client, command.spec.on_timeout);
                 self.count_call(client, command, args, 0);
             }
             Outcome::Free(garbage) => {

@@ -194,7 +194,11 @@ impl Server {
                 self.blocking.db_ready(*a);
                 self.blocking.db_ready(*b);
             }
-            Change::Flush(_) => {}
+            // Whoever waits for a key whatever becomes of it has to look again.
+            Change::Flush(Some(db)) => self.blocking.db_ready(*db),
+            Change::Flush(None) => {
+                (0..self.keyspace.databases()).for_each(|db| self.blocking.db_ready(db));
+            }
         }
     }
 

@@ -139,7 +139,7 @@ fn clients(s: &Server, f: &mut Fields) {
     f.add("clients_in_timeout_table", s.blocking.deadlines());
     f.add("total_watched_keys", s.watches.keys());
     f.add("total_blocking_keys", s.blocking.keys());
-    f.add("total_blocking_keys_on_nokey", 0);
+    f.add("total_blocking_keys_on_nokey", s.blocking.any_write_keys());
 }
 
 fn memory(s: &Server, f: &mut Fields) {
