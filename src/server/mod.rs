@@ -396,10 +396,20 @@ impl Server {
     }
 }
 
+/// Stands for a secret.
+const REDACTED: &[u8] = b"(redacted)";
+
 /// The arguments as they may be shown: secrets are cut. Of a command whose usage has words like `AUTH`
 /// (HELLO, MIGRATE) only what follows such a word is a secret, of others all arguments are.
 pub(crate) fn redact(command: &Command, args: Args<'_>) -> Vec<Vec<u8>> {
     let mut shown: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
+    if command.is(Flags::SENSITIVE_OPTIONS) {
+        for pair in shown[2.min(args.len())..].chunks_mut(2) {
+            if crate::config::lookup(&pair[0]).is_some_and(|option| option.has(crate::config::SENSITIVE)) {
+                pair.iter_mut().skip(1).for_each(|value| *value = REDACTED.to_vec());
+            }
+        }
+    }
     if !command.is(Flags::SENSITIVE) {
         return shown;
     }
@@ -414,7 +424,7 @@ pub(crate) fn redact(command: &Command, args: Args<'_>) -> Vec<Vec<u8>> {
     let mut hide = if usage.contains("AUTH ") { 0 } else { usize::MAX };
     for arg in shown.iter_mut().skip(first) {
         if hide > 0 {
-            *arg = b"(redacted)".to_vec();
+            *arg = REDACTED.to_vec();
             hide -= 1;
         } else {
             hide = secrets_behind(arg).unwrap_or(0);

@@ -43,7 +43,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
         Spec {
             name: "config|set",
             arity: -4,
-            flags: ADMIN,
+            flags: ADMIN.with(Flags::SENSITIVE_OPTIONS),
             group: "server",
             since: "2.0.0",
             summary: "Changes options of the running server, all or none.",
