@@ -147,12 +147,7 @@ impl Acl {
     }
 
     /// The user as it would be with these rules on top: a new one if there is none of this name.
-    pub fn changed_user(
-        &self,
-        name: &[u8],
-        words: &[&[u8]],
-        all_channels: bool,
-    ) -> Result<User, RulesError> {
+    pub fn changed_user(&self, name: &[u8], words: &[&[u8]], all_channels: bool) -> Result<User, RulesError> {
         let rules = self.rules(all_channels);
         let mut user = self.users.get(name).map_or_else(|| User::new(name, rules), |u| User::clone(u));
         for rule in merge_brackets(words).map_err(|at| RulesError::Unmatched(words[at].to_vec()))? {

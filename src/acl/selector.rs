@@ -80,7 +80,9 @@ impl Selector {
                         self.add_key_pattern(permissions, pattern)
                     }
                     [b'&', pattern @ ..] => self.add_channel_pattern(pattern),
-                    [sign @ (b'+' | b'-'), b'@', ..] => self.set_category(*sign == b'+', &lower[2..], catalog),
+                    [sign @ (b'+' | b'-'), b'@', ..] => {
+                        self.set_category(*sign == b'+', &lower[2..], catalog)
+                    }
                     [b'+', ..] => self.allow(&lower[1..], catalog),
                     [b'-', ..] => self.forbid(&lower[1..], catalog),
                     _ => Err(RuleError::Syntax),
@@ -261,8 +263,7 @@ impl Selector {
             needed |= WRITE;
         }
         let fits = |p: &KeyPattern| p.permissions & needed == needed;
-        self.all_keys
-            || self.keys.iter().any(|p| fits(p) && glob::matches(&p.pattern, key, Case::Sensitive))
+        self.all_keys || self.keys.iter().any(|p| fits(p) && glob::matches(&p.pattern, key, Case::Sensitive))
     }
 
     /// Whether a channel, or a pattern of channels, may be used.

@@ -1,8 +1,8 @@
 //! Tests of rules, checks and files over a few made-up rows.
 
 use super::*;
-use crate::command::spec::{Flags, SPEC, Spec, access, key, range};
 use crate::command::spec::Channels;
+use crate::command::spec::{Flags, SPEC, Spec, access, key, range};
 use crate::resp::OwnedArgs;
 
 static ROWS: &[Spec] = &[

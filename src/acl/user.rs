@@ -111,8 +111,7 @@ impl User {
             return false;
         }
         let allowed = |name: &[u8], kind: Kind| {
-            let match_as =
-                if kind == Kind::Pattern { ChannelName::Pattern } else { ChannelName::Literal };
+            let match_as = if kind == Kind::Pattern { ChannelName::Pattern } else { ChannelName::Literal };
             new.selectors.iter().any(|s| s.allows_channel(name, match_as))
         };
         let refused = |kind: Kind| subscriptions.iter(kind).any(|name| !allowed(name, kind));

@@ -175,7 +175,7 @@ fn end_of(bytes: &[u8]) -> Result<End, CmdError> {
 /// Waits for a list under one of the keys.
 fn wait_for(ctx: &Ctx<'_>, keys: Range<usize>, timeout_ms: i64) -> CmdResult {
     let keys = keys.map(|i| ctx.args.get(i).to_vec()).collect();
-    Ok(Outcome::Block(Box::new(BlockOn { keys, kind: Some(Kind::List), timeout_ms })))
+    Ok(Outcome::Block(Box::new(BlockOn { keys, kind: Some(Kind::List), timeout_ms, args: None })))
 }
 
 // ---- from list to list ----

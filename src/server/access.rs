@@ -259,7 +259,8 @@ impl Server {
         let lines = self.config.users.clone();
         self.acl.add_configured(&lines, all_channels)?;
         if !self.config.aclfile.is_empty() {
-            let users = self.read_acl_file().map_err(|e| format!("Aborting startup because of ACL errors: {e}"))?;
+            let users =
+                self.read_acl_file().map_err(|e| format!("Aborting startup because of ACL errors: {e}"))?;
             self.acl.replace_all(users);
         }
         Ok(())
@@ -268,9 +269,8 @@ impl Server {
     /// The users of the ACL file.
     pub(super) fn read_acl_file(&self) -> Result<Users, String> {
         let file = &self.config.aclfile;
-        let text = std::fs::read(file).map_err(|e| {
-            format!("Error loading ACLs, opening file '{file}': {e}")
-        })?;
+        let text =
+            std::fs::read(file).map_err(|e| format!("Error loading ACLs, opening file '{file}': {e}"))?;
         self.acl.parse_file(file, &text, self.new_users_have_all_channels())
     }
 
