@@ -2,7 +2,7 @@
 //! command may run if one selector allows all of it.
 
 use super::catalog::{Catalog, CommandId};
-use super::{Denied, Reason, RuleError};
+use super::{Denied, Reason, RuleError, Rules};
 use crate::command::keys::find_keys;
 use crate::command::spec::{Channels, Flags, Spec, access};
 use crate::resp::Args;
@@ -42,8 +42,9 @@ pub struct Selector {
 
 impl Selector {
     /// Nothing is allowed but, if so given, all channels.
-    pub fn new(all_channels: bool) -> Selector {
-        Selector { all_channels, ..Selector::default() }
+    pub fn new(rules: Rules<'_>) -> Selector {
+        let allowed = vec![0; rules.catalog.len().div_ceil(64)];
+        Selector { all_channels: rules.all_channels, allowed, ..Selector::default() }
     }
 
     /// Whether everything is allowed.
@@ -179,12 +180,11 @@ impl Selector {
 
     fn set_with_subcommands(&mut self, id: CommandId, on: bool, catalog: &Catalog) {
         self.first_args.remove(&id);
-        self.set_bit(id, on, catalog);
-        catalog.subcommands(id).iter().for_each(|sub| self.set_bit(*sub, on, catalog));
+        self.set_bit(id, on);
+        catalog.subcommands(id).iter().for_each(|sub| self.set_bit(*sub, on));
     }
 
-    fn set_bit(&mut self, id: CommandId, on: bool, catalog: &Catalog) {
-        self.allowed.resize(catalog.len().div_ceil(64), 0);
+    fn set_bit(&mut self, id: CommandId, on: bool) {
         let (word, bit) = (&mut self.allowed[id / 64], 1 << (id % 64));
         if on {
             *word |= bit;

@@ -45,7 +45,7 @@ impl User {
             nopass: false,
             sanitizes: true,
             passwords: Vec::new(),
-            selectors: vec![Selector::new(rules.all_channels)],
+            selectors: vec![Selector::new(rules)],
         }
     }
 
@@ -144,7 +144,7 @@ impl User {
                 [b'<', password @ ..] => return self.remove_password(&sha256_hex(password)),
                 [b'!', digest @ ..] => return self.remove_password(&check_digest(digest)?),
                 [b'(', inner @ .., b')'] => {
-                    let mut selector = Selector::new(rules.all_channels);
+                    let mut selector = Selector::new(rules);
                     for word in split_args(inner).ok_or(RuleError::Syntax)? {
                         selector.apply(&word, rules.catalog)?;
                     }
