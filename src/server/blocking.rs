@@ -6,6 +6,7 @@
 
 use super::Server;
 use super::client::{Client, ReplyMode};
+use super::gate::Reject;
 use super::table::Command;
 use crate::command::spec::OnTimeout;
 use crate::command::{BlockOn, CmdError, Garbage, Hashed, Outcome};
@@ -261,6 +262,9 @@ impl Server {
     /// Runs a stored command again. If it has to wait on, it keeps its place and deadline.
     fn rerun(&mut self, client: &mut Client) {
         let Some(Blocked::Keys(waiting)) = client.blocked.take().map(|b| *b) else { return };
+        if let Err(Reject::Error(error)) = self.admit_again(client, waiting.command, waiting.args.as_args()) {
+            return self.refuse_waiting(client, waiting, &error);
+        }
         let outer = std::mem::replace(&mut self.unit.client, client.id);
         self.enter_unit();
         let outcome = self.call(client, waiting.command, waiting.args.as_args(), Hashed::default());
@@ -278,6 +282,17 @@ impl Server {
         self.leave_unit();
         self.unit.client = outer;
         self.take_late_pushes(client);
+    }
+
+    /// Answers a client whose command may not run any more.
+    fn refuse_waiting(&mut self, client: &mut Client, waiting: Waiting, error: &CmdError) {
+        self.blocking.remove(client.id, &waiting);
+        self.blocking.clients -= 1;
+        self.update_listeners();
+        self.resume(client);
+        self.stats.commands.rejected(waiting.command.id);
+        self.reply_error(client, error);
+        self.queue_write(client);
     }
 
     /// Has garbage dropped in the background and answers OK when that is done. A client that does not want
