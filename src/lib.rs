@@ -12,6 +12,8 @@ pub mod value; // floor 2: the data types
 
 pub mod keyspace; // floor 3: databases, expiry, eviction, change log
 
+pub mod aof; // floor 4: the append-only log's files
+
 pub mod command; // floor 5: command rows and the data commands
 
 pub mod stats; // floor 6: counters, slow log, latency

@@ -53,6 +53,8 @@ pub enum Expiry {
     Remove,
     /// They are hidden but stay (writes are paused, or somebody else decides).
     Hide,
+    /// They are as alive as others: a log is replayed, in which their removal comes by itself.
+    Ignore,
 }
 
 /// Which frees are handed to the background thread: the `lazyfree-lazy-...` options.
@@ -263,7 +265,8 @@ impl Keyspace {
         let mut payload = Some(payload);
         let mut taken = || payload.take().expect("the payload is used once");
         let d = &mut self.dbs[db];
-        let found = match d.live(key, now_ms, Expiry::Remove) {
+        let mode = if self.expiry == Expiry::Ignore { Expiry::Ignore } else { Expiry::Remove };
+        let found = match d.live(key, now_ms, mode) {
             db::Live::Found(mut entry) => {
                 let clock = self.access.touched(entry.clock(), &mut self.rng);
                 entry.set_clock(clock);
@@ -364,7 +367,7 @@ impl Keyspace {
         let d = &mut self.dbs[db];
         let entry = d.table.remove(key.hash, key.bytes)?;
         d.volatile -= usize::from(entry.expiry().is_some());
-        if entry.expiry().is_some_and(|at| at <= self.now_ms) {
+        if self.expiry != Expiry::Ignore && entry.expiry().is_some_and(|at| at <= self.now_ms) {
             note_expired(&mut self.stats, &mut self.changes, self.lazy_free, db, &entry);
             dispose(&self.background, entry, self.lazy_free.expire);
             return None;

@@ -49,6 +49,7 @@ pub struct Reactor {
     /// Listeners at which accepting failed, and when it is tried again (monotonic milliseconds).
     accept_again: Vec<usize>,
     accept_again_ms: u64,
+    on_ready: Option<Box<dyn FnOnce()>>,
     exit: Option<i32>,
 }
 
@@ -72,6 +73,7 @@ impl Reactor {
             scratch: vec![0; READ_BUDGET],
             accept_again: Vec::new(),
             accept_again_ms: 0,
+            on_ready: None,
             exit: None,
         };
         reactor.describe_listeners();
@@ -98,7 +100,7 @@ impl Reactor {
     }
 
     /// Runs until the server ends; returns the exit status.
-    pub fn run(mut self) -> i32 {
+    pub fn run(&mut self) -> i32 {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while self.exit.is_none() {
             self.turn(&mut events);
@@ -273,7 +275,8 @@ impl Reactor {
         if client.close == Some(Close::Now) {
             return;
         }
-        let result = connection.write(&mut client.reply);
+        let open = client.open_bytes(self.server.aof.durable());
+        let result = connection.write(&mut client.reply, open);
         if let Ok(n) = result {
             client.bytes_out += n as u64;
             if n > 0 {
@@ -283,8 +286,10 @@ impl Reactor {
             self.server.stats.counters.writes += 1;
         }
         let sent = client.reply.is_empty();
+        // What waits for the log is asked for again when the log is durable.
+        let held = client.open_bytes(self.server.aof.durable()) == 0;
         connection.blocked_on_write = result.is_ok() && !sent && !connection.writable;
-        if result.is_ok() && !sent && connection.writable {
+        if result.is_ok() && !sent && !held && connection.writable {
             // Its budget ended, not the room in the socket: there will be no event.
             client.write_pending = true;
             self.server.pending_writes.push(slot);
@@ -378,8 +383,22 @@ impl Reactor {
             match op {
                 NetOp::Exit(status) => self.exit = Some(status),
                 NetOp::Rebind => self.rebind(),
+                NetOp::Ready => self.ready(),
             }
         }
+    }
+
+    /// Data is loaded.
+    fn ready(&mut self) {
+        log::info!(target: "aikv", "Ready to accept connections {}", self.transports());
+        if let Some(on_ready) = self.on_ready.take() {
+            on_ready();
+        }
+    }
+
+    /// Calls a function as soon as clients are served, which may be after data was loaded.
+    pub fn when_ready(&mut self, on_ready: Box<dyn FnOnce()>) {
+        self.on_ready = Some(on_ready);
     }
 
     /// Listens on the addresses that are configured now (CONFIG SET has tried them). If that fails all the

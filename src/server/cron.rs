@@ -11,6 +11,7 @@ const JOBS: &[Job] = &[
     (100, Server::sample_rates),
     (100, Server::sample_memory),
     (100, Server::tend_clients),
+    (100, Server::tend_log),
     (1000, |server| server.clock.tick()),
 ];
 
@@ -48,6 +49,7 @@ impl Server {
     /// What has to be done before the loop waits: due keys, ended waits and pauses, making room. True if
     /// there is more of it than belongs in one turn.
     pub fn before_sleep(&mut self) -> bool {
+        self.load_on();
         self.time_out_blocked();
         self.end_pause_if_due();
         if self.memory.evicting {
@@ -56,7 +58,9 @@ impl Server {
         if self.memory.limits_clients {
             self.keep_client_memory();
         }
-        self.expire_keys()
+        let more = self.expire_keys();
+        self.flush_log();
+        more
     }
 
     /// Milliseconds until something has to be done by itself: 0 if at once.
@@ -72,7 +76,7 @@ impl Server {
     }
 
     fn keyspace_next_expiry_ms(&self) -> Option<i64> {
-        let waits = self.active_expire && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
+        let waits = self.active_expire && self.loading.is_none() && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
         if waits { self.keyspace.next_expiry_ms() } else { None }
     }
 
@@ -110,7 +114,9 @@ impl Server {
     pub(super) fn end_pause(&mut self) {
         self.pause = None;
         self.arm(super::gate::bit::PAUSE, false);
-        self.keyspace.expiry = crate::keyspace::Expiry::Remove;
+        if self.loading.is_none() {
+            self.keyspace.expiry = crate::keyspace::Expiry::Remove;
+        }
         for slot in std::mem::take(&mut self.postponed) {
             if let Some(client) = self.clients.get_mut(slot) {
                 client.blocked = None;

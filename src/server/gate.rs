@@ -75,6 +75,10 @@ impl Server {
         command: &Command,
         args: &Args<'_>,
     ) -> Result<(), Reject> {
+        // What the log holds ran once, and was admitted then.
+        if client.role == Role::Internal {
+            return Ok(());
+        }
         let when_run = self.armed & !(bit::AUTH | bit::PAUSE | bit::MEMORY | bit::MONITORS);
         GATES
             .iter()

@@ -67,8 +67,8 @@ pub struct Propagation {
 }
 
 impl Propagation {
-    /// Encodes the effects of a unit once and gives them to every sink.
-    fn write(&mut self, ops: &[(usize, OwnedArgs)], taken: Taken) {
+    /// Encodes the effects of a unit once and gives them to every sink, and to the caller.
+    fn write(&mut self, ops: &[(usize, OwnedArgs)], taken: Taken) -> &[u8] {
         self.buffer.clear();
         let wrap = ops.len() > 1 && taken == Taken::Whole;
         for (i, (db, args)) in ops.iter().enumerate() {
@@ -88,6 +88,7 @@ impl Propagation {
         for sink in &mut self.sinks {
             sink.append(&self.buffer);
         }
+        &self.buffer
     }
 
     /// Forgets the selected database: the next effect names its own (a new log file begins).
@@ -140,9 +141,14 @@ impl Server {
         let mut ops = self.keyspace.changes.take_implicit();
         ops.append(&mut self.unit.ops);
         if !ops.is_empty() {
-            self.propagation.write(&ops, taken);
+            let mut propagation = std::mem::take(&mut self.propagation);
+            self.append_to_log(propagation.write(&ops, taken));
+            self.propagation = propagation;
         }
         for change in self.keyspace.changes.take() {
+            if self.aof.gating {
+                self.unsynced.note_change(&change, self.aof.appended);
+            }
             self.note_ready(&change);
             if !self.watches.is_empty() && !self.mark_watchers(&change) {
                 self.late_changes.push(change);
@@ -197,7 +203,9 @@ impl Server {
         let mut listen = |on: bool, bits: u32| mask |= if on { bits } else { 0 };
         listen(!self.watches.is_empty(), listener::WATCH);
         listen(!self.blocking.is_empty(), listener::WAITERS);
-        listen(!self.propagation.sinks.is_empty(), listener::PROPAGATION);
+        let taken = !self.propagation.sinks.is_empty() || self.aof.takes_effects();
+        listen(taken && !self.is_loading(), listener::PROPAGATION);
+        listen(self.aof.gating, listener::DURABILITY);
         self.keyspace.changes.listening = mask;
     }
 }

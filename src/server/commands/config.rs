@@ -202,6 +202,7 @@ impl Server {
         self.arm_from_config();
         self.update_slow_threshold();
         self.apply_client_memory();
+        self.update_durability();
     }
 
     /// Puts a changed option into effect. The error says why that is not possible.
@@ -226,6 +227,11 @@ impl Server {
             }
             Apply::Maxclients => self.apply_maxclients(),
             Apply::Log => crate::sys::log::reconfigure(self.config.log_options()).map_err(|e| e.to_string()),
+            Apply::Appendonly => self.apply_appendonly(),
+            Apply::AofGc => {
+                self.delete_history();
+                Ok(())
+            }
             Apply::Dir => crate::sys::process::chdir(&self.config.dir).map_err(|e| e.to_string()),
             _ => {
                 self.apply_all();

@@ -86,13 +86,20 @@ const SUBCOMMANDS: &[Sub] = &[
         "CONFIG REWRITE with all options.",
     ),
     sub("DICT-RESIZING", 1..=1, accept, "<0|1>", "Accepted; tables grow in small steps here."),
+    sub(
+        "DISK-FAULT",
+        3..=3,
+        disk_fault,
+        "<write|sync|rename|create|truncate> <ENOSPC|EIO|EROFS|EACCES> <count>",
+        "Let the next operations on data files fail; a count of -1: all.",
+    ),
     sub("DIGEST", 0..=0, look::digest, "", "Digest of all data."),
     sub("DIGEST-VALUE", 0..=ANY, look::digest_value, "<key> [<key> ...]", "Digest of each key's value."),
     sub("ERROR", 1..=1, error_reply, "<text>", "Reply with this error."),
     sub("HTSTATS", 1..=2, look::htstats, "<db> [full]", "Figures about a database's table."),
     sub("HTSTATS-KEY", 1..=2, look::htstats_key, "<key> [full]", "Figures about a value's table."),
     sub("LEAK", 1..=1, leak, "<text>", "Lose memory of the size of <text>."),
-    sub("LOADAOF", 0..=0, no_persistence, "", "Load the log into an empty server."),
+    sub("LOADAOF", 0..=0, load_log, "", "Forget all data and load the log."),
     sub("LOG", 1..=1, log_line, "<text>", "Write <text> to the server's log."),
     sub("MALLCTL", 1..=1, look::mallctl, "<name>", "One of the allocator's numbers."),
     sub("MALLCTL-STR", 2..=2, look::mallctl_action, "<name> VOID", "One of the allocator's actions."),
@@ -326,6 +333,29 @@ fn out_of_memory(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let huge: Vec<u8> = Vec::with_capacity(isize::MAX as usize);
     std::hint::black_box(&huge);
     accept(ctx)
+}
+
+/// Names of DISK-FAULT.
+const UNKNOWN_FAULT: CmdError = CmdError::new("ERR unknown operation or error");
+
+fn disk_fault(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    let text = |i: usize| String::from_utf8_lossy(ctx.args.get(i)).into_owned();
+    let count = args::int(ctx.args.get(4))?.try_into().unwrap_or(u32::MAX);
+    if !crate::sys::fault::arm_named(&text(2), &text(3), count) {
+        return Err(UNKNOWN_FAULT);
+    }
+    accept(ctx)
+}
+
+fn load_log(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    use crate::server::blocking::Blocked;
+    use crate::server::load::Asked;
+    if let Err(failure) = ctx.server.reload_log(Asked::Client(ctx.client.id)) {
+        ctx.server.fail(failure);
+        return Ok(Outcome::Done);
+    }
+    ctx.client.blocked = Some(Box::new(Blocked::Loading));
+    Ok(Outcome::Done)
 }
 
 /// Loading and saving are not there yet.

@@ -2,6 +2,7 @@
 //! rows beside their functions.
 
 pub mod admin;
+pub mod aof;
 pub mod client;
 mod client_list;
 pub mod command;
@@ -27,6 +28,7 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     config::COMMANDS,
     shutdown::COMMANDS,
     admin::COMMANDS,
+    aof::COMMANDS,
     debug::COMMANDS,
     info::COMMANDS,
     memory::COMMANDS,

@@ -72,6 +72,8 @@ impl Server {
     }
 
     fn shut_down(&mut self) {
+        self.kill_rewrite();
+        self.flush_log_and_wait();
         log::warn!(target: "aikv", "AiKv is now ready to exit, bye bye...");
         self.net_ops.push(NetOp::Exit(0));
     }
