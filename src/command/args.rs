@@ -16,6 +16,11 @@ pub fn int_in(bytes: &[u8], min: i64, max: i64, error: CmdError) -> Result<i64, 
     if (min..=max).contains(&n) { Ok(n) } else { Err(error) }
 }
 
+/// An integer argument that is not negative; `error` is given for anything else.
+pub fn natural(bytes: &[u8], error: CmdError) -> Result<usize, CmdError> {
+    num::parse_i64(bytes).and_then(|n| usize::try_from(n).ok()).ok_or(error)
+}
+
 /// An integer argument that has to fit 32 bits.
 pub fn int32(bytes: &[u8]) -> Result<i32, CmdError> {
     i32::try_from(int(bytes)?).map_err(|_| error::NOT_INT32)
@@ -41,10 +46,11 @@ pub fn is(bytes: &[u8], word: &str) -> bool {
 /// A blocking timeout in seconds (fractions allowed) as milliseconds; 0 means for ever.
 pub fn timeout_ms(bytes: &[u8]) -> Result<i64, CmdError> {
     let seconds = num::parse_f64(bytes).ok_or(error::TIMEOUT_NOT_FLOAT)?;
-    if seconds < 0.0 {
+    // Less than a millisecond below zero counts as zero.
+    let ms = (seconds * 1000.0).ceil();
+    if ms < 0.0 {
         return Err(error::TIMEOUT_NEGATIVE);
     }
-    let ms = (seconds * 1000.0).ceil();
     if ms > i64::MAX as f64 / 2.0 {
         return Err(error::TIMEOUT_OUT_OF_RANGE);
     }

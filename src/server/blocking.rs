@@ -6,7 +6,7 @@
 
 use super::Server;
 use super::client::{Client, ReplyMode};
-use super::durable::Gate;
+use super::durable::Held;
 use super::table::Command;
 use crate::command::spec::OnTimeout;
 use crate::command::{BlockOn, CmdError, Garbage, Hashed, Outcome};
@@ -67,8 +67,12 @@ pub type Place = (usize, Vec<u8>);
 #[derive(Default)]
 pub struct Blocking {
     waiters: HashMap<Place, VecDeque<u64>>,
+    /// Number of waiters that a key wakes whatever becomes of it, by key.
+    any_write: HashMap<Place, usize>,
     deadlines: BTreeSet<(i64, u64)>,
     ready: Vec<Place>,
+    /// Whether waiters are being served: keys that become ready by that are next, not in between.
+    serving: bool,
     /// Number of blocked clients, postponed ones not counted.
     pub clients: usize,
 }
@@ -82,6 +86,11 @@ impl Blocking {
     /// Number of keys waited for.
     pub fn keys(&self) -> usize {
         self.waiters.len()
+    }
+
+    /// Number of keys waited for by clients that wake even when the key goes.
+    pub fn any_write_keys(&self) -> usize {
+        self.any_write.len()
     }
 
     /// Number of clients with a deadline.
@@ -114,8 +123,12 @@ impl Blocking {
     fn add(&mut self, id: u64, waiting: &Waiting) {
         for key in &waiting.on.keys {
             let queue = self.waiters.entry((waiting.db, key.clone())).or_default();
-            if !queue.contains(&id) {
-                queue.push_back(id);
+            if queue.contains(&id) {
+                continue;
+            }
+            queue.push_back(id);
+            if waiting.on.kind.is_none() {
+                *self.any_write.entry((waiting.db, key.clone())).or_default() += 1;
             }
         }
         if waiting.deadline_ms > 0 {
@@ -127,9 +140,19 @@ impl Blocking {
         for key in &waiting.on.keys {
             let place = (waiting.db, key.clone());
             let Some(queue) = self.waiters.get_mut(&place) else { continue };
+            let before = queue.len();
             queue.retain(|other| *other != id);
+            let removed = before - queue.len();
             if queue.is_empty() {
                 self.waiters.remove(&place);
+            }
+            if waiting.on.kind.is_none()
+                && let Some(count) = self.any_write.get_mut(&place)
+            {
+                *count -= removed;
+                if *count == 0 {
+                    self.any_write.remove(&place);
+                }
             }
         }
         self.deadlines.remove(&(waiting.deadline_ms, id));
@@ -146,8 +169,9 @@ impl Server {
         client: &mut Client,
         command: &'static Command,
         args: OwnedArgs,
-        on: BlockOn,
+        mut on: BlockOn,
     ) {
+        let args = on.args.take().unwrap_or(args);
         let deadline_ms = match on.timeout_ms {
             0 => 0,
             ms => self.now.wall_ms.saturating_add(ms),
@@ -202,7 +226,10 @@ impl Server {
                 self.stats.commands.failed(id);
                 self.reply_error(client, error);
             }
-            None => write_timeout(client, waiting.command.spec.on_timeout),
+            None => match waiting.command.spec.on_timeout {
+                OnTimeout::Null => client.reply.null(),
+                OnTimeout::NullArray | OnTimeout::NullArrayOrNull => client.reply.null_array(),
+            },
         }
         self.queue_write(client);
     }
@@ -225,6 +252,9 @@ impl Server {
     /// Runs the commands of clients whose keys are ready, in the order in which they came to wait. Serving
     /// one may make other keys ready; it ends when none is.
     pub(super) fn serve_ready(&mut self) {
+        if std::mem::replace(&mut self.blocking.serving, true) {
+            return;
+        }
         while !self.blocking.ready.is_empty() {
             for place in std::mem::take(&mut self.blocking.ready) {
                 let Some(queue) = self.blocking.waiters.get(&place) else { continue };
@@ -233,6 +263,7 @@ impl Server {
                 }
             }
         }
+        self.blocking.serving = false;
     }
 
     fn serve(&mut self, id: u64, place: &Place) {
@@ -250,8 +281,7 @@ impl Server {
         let found: Option<Kind> = self.keyspace.peek(*db, Key::new(key)).map(|entry| kind(&entry));
         match (waiting.on.kind, found) {
             (None, _) => true,
-            (Some(wanted), Some(found)) => wanted == found,
-            (Some(wanted), None) => wanted == Kind::Stream,
+            (Some(wanted), found) => found == Some(wanted),
         }
     }
 
@@ -260,6 +290,7 @@ impl Server {
         let Some(Blocked::Keys(waiting)) = client.blocked.take().map(|b| *b) else { return };
         let (start, before) = (client.output_end(), self.aof.appended);
         let (command, args) = (waiting.command, waiting.args.clone());
+        let outer = std::mem::replace(&mut self.unit.client, client.id);
         self.enter_unit();
         let outcome = self.call(client, waiting.command, waiting.args.as_args(), Hashed::default());
         match outcome {
@@ -277,6 +308,8 @@ impl Server {
         if self.aof.gating || self.aof.appended != before {
             self.gate_reply(client, command, &args.as_args(), start, before);
         }
+        self.unit.client = outer;
+        self.take_late_pushes(client);
     }
 
     /// Has garbage dropped in the background and answers OK when that is done. A client that does not want
@@ -307,7 +340,7 @@ impl Server {
                 let start = client.output_end();
                 client.reply.ok();
                 let position = client.log_position;
-                self.gate_from(&mut client, Gate { start, position, wrote: true });
+                self.gate_from(&mut client, Held { start, position, wrote: true });
                 self.queue_write(&mut client);
             }
             self.clients.put(client);
@@ -331,10 +364,10 @@ impl Server {
     }
 }
 
-/// Writes the reply of a blocking command whose time is over.
-pub(super) fn write_timeout(client: &mut Client, on_timeout: OnTimeout) {
+/// Writes the reply of a blocking command that may not wait.
+pub(super) fn write_no_wait(client: &mut Client, on_timeout: OnTimeout) {
     match on_timeout {
-        OnTimeout::Null => client.reply.null(),
+        OnTimeout::Null | OnTimeout::NullArrayOrNull => client.reply.null(),
         OnTimeout::NullArray => client.reply.null_array(),
     }
 }

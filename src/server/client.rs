@@ -2,10 +2,11 @@
 //! presence of a part is the flag. A client knows no socket.
 
 use super::blocking::Blocked;
-use super::durable::Gate;
+use super::durable::Held;
 use super::multi::{Multi, Watched};
 use super::table::Command;
 use crate::config::{BufferLimit, Config};
+use crate::pubsub::Subscriptions;
 use crate::resp::{Input, Reply};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -26,6 +27,12 @@ pub struct Client {
     pub peer: Peer,
     /// Whether it has authenticated (or need not).
     pub authenticated: bool,
+    /// Gates that are asked for this client's commands beside those that are armed for all.
+    pub gates: u32,
+    /// Whether keys are tracked for it.
+    pub tracks: bool,
+    /// What it is subscribed to.
+    pub subscriptions: Option<Box<Subscriptions>>,
     /// CLIENT SETNAME.
     pub name: Vec<u8>,
     /// CLIENT SETINFO LIB-NAME.
@@ -73,7 +80,7 @@ pub struct Client {
     /// Since when its output is above the soft limit, on the monotonic clock in milliseconds.
     pub soft_limit_since_ms: Option<u64>,
     /// Runs of its output that wait for the log (see `durable.rs`).
-    pub gates: VecDeque<Gate>,
+    pub held: VecDeque<Held>,
     /// The log position behind its last write.
     pub log_position: u64,
     /// Whether it is on the list of clients with something to send.
@@ -143,6 +150,9 @@ impl Client {
             reply: Reply::default(),
             peer,
             authenticated: false,
+            gates: 0,
+            tracks: false,
+            subscriptions: None,
             name: Vec::new(),
             lib_name: Vec::new(),
             lib_version: Vec::new(),
@@ -166,7 +176,7 @@ impl Client {
             reply_peak: 0,
             reply_peak_since_ms: now_ms,
             soft_limit_since_ms: None,
-            gates: VecDeque::new(),
+            held: VecDeque::new(),
             log_position: 0,
             write_pending: false,
             accounted_bytes: 0,
@@ -176,6 +186,21 @@ impl Client {
     /// Closes it at once if nothing else was decided.
     pub fn close_now(&mut self) {
         self.close = Some(Close::Now);
+    }
+
+    /// Arms or disarms a gate for this client.
+    pub fn set_gate(&mut self, bit: u32, on: bool) {
+        if on {
+            self.gates |= bit;
+        } else {
+            self.gates &= !bit;
+        }
+    }
+
+    /// Whether it may send commands: it has authenticated, or need not.
+    pub fn set_authenticated(&mut self, authenticated: bool) {
+        self.authenticated = authenticated;
+        self.set_gate(super::gate::bit::AUTH, !authenticated);
     }
 
     /// Bytes of memory it takes.
@@ -189,12 +214,16 @@ impl Client {
             + self.peer.addr.capacity()
             + self.peer.laddr.capacity()
             + self.multi.as_ref().map_or(0, |m| m.memory_bytes())
+            + self.subscriptions.as_ref().map_or(0, |s| s.memory_bytes())
             + self.watched.iter().map(Watched::memory_bytes).sum::<usize>()
     }
 
     /// The limit of its output buffer.
     pub fn output_limit(&self, config: &Config) -> BufferLimit {
-        config.client_output_buffer_limit.normal
+        match self.subscriptions {
+            Some(_) => config.client_output_buffer_limit.pubsub,
+            None => config.client_output_buffer_limit.normal,
+        }
     }
 }
 
@@ -221,7 +250,7 @@ impl Clients {
     pub fn internal(&mut self, now_ms: u64) -> Box<Client> {
         let mut client = Client::new(0, usize::MAX, Peer::default(), now_ms);
         client.role = Role::Internal;
-        client.authenticated = true;
+        client.set_authenticated(true);
         Box::new(client)
     }
 

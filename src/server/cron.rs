@@ -12,6 +12,7 @@ const JOBS: &[Job] = &[
     (100, Server::sample_memory),
     (100, Server::tend_clients),
     (100, Server::tend_log),
+    (100, Server::limit_tracking_table),
     (1000, |server| server.clock.tick()),
 ];
 
@@ -59,6 +60,7 @@ impl Server {
             self.keep_client_memory();
         }
         let more = self.expire_keys();
+        self.broadcast_invalidations();
         self.flush_log();
         more
     }
@@ -151,7 +153,9 @@ impl Server {
         let Some(mut client) = self.clients.take(slot) else { return };
         let idle_ms = self.now.mono_ms().saturating_sub(client.active_ms);
         let timeout_ms = u64::from(self.config.timeout) * 1000;
-        let may_idle = client.blocked.is_some() || client.role != super::client::Role::Normal;
+        let may_idle = client.blocked.is_some()
+            || client.subscriptions.is_some()
+            || client.role != super::client::Role::Normal;
         if timeout_ms > 0 && idle_ms > timeout_ms && !may_idle {
             log::debug!(target: "aikv", "Closing idle client {}", client.peer.addr);
             client.close = Some(Close::Now);

@@ -1,5 +1,5 @@
 //! Replies that wait for the log: a reply leaves only when the log position it depends on is as durable as
-//! the configuration promises. A client's output is cut into runs ([`Gate`]), each with the position it
+//! the configuration promises. A client's output is cut into runs ([`Held`]), each with the position it
 //! depends on; `net` sends up to the first run whose position is not durable yet. Replication and Raft can
 //! report durable positions in the same way.
 //!
@@ -19,7 +19,7 @@ use std::collections::{HashMap, VecDeque};
 /// A run of a client's output that waits for a position of the log. Offsets count all bytes ever sent to the
 /// client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gate {
+pub struct Held {
     /// Offset of its first byte.
     pub start: u64,
     /// The position.
@@ -87,20 +87,20 @@ impl Client {
     /// How many bytes of its output may leave, given the durable position.
     #[inline]
     pub fn open_bytes(&mut self, durable: u64) -> usize {
-        while self.gates.front().is_some_and(|gate| gate.position <= durable) {
-            self.gates.pop_front();
+        while self.held.front().is_some_and(|gate| gate.position <= durable) {
+            self.held.pop_front();
         }
-        match self.gates.front() {
+        match self.held.front() {
             None => usize::MAX,
             Some(gate) => (gate.start - self.bytes_out) as usize,
         }
     }
 
     /// Lets the output from `start` on wait for a position.
-    fn gate(&mut self, gate: Gate) {
-        match self.gates.back_mut() {
+    fn hold(&mut self, gate: Held) {
+        match self.held.back_mut() {
             Some(last) if last.position >= gate.position => last.wrote |= gate.wrote,
-            _ => self.gates.push_back(gate),
+            _ => self.held.push_back(gate),
         }
     }
 }
@@ -128,18 +128,18 @@ impl Server {
             true => self.depends_on(client.db, command, args),
             false => appended,
         };
-        self.gate_from(client, Gate { start, position, wrote });
+        self.gate_from(client, Held { start, position, wrote });
     }
 
     /// Lets a client's output from a place on wait for a position.
-    pub(super) fn gate_from(&mut self, client: &mut Client, gate: Gate) {
+    pub(super) fn gate_from(&mut self, client: &mut Client, gate: Held) {
         if !self.aof.gating || gate.position <= self.aof.synced || client.slot == usize::MAX {
             return;
         }
-        if client.gates.is_empty() {
+        if client.held.is_empty() {
             self.gated.push(client.slot);
         }
-        client.gate(gate);
+        client.hold(gate);
     }
 
     /// The position that the reply of a command that changed nothing depends on.
@@ -175,13 +175,13 @@ impl Server {
                 // It runs right now; it stays on the list.
                 return self.clients.holds(*slot);
             };
-            let waiting = client.gates.len();
+            let waiting = client.held.len();
             client.open_bytes(durable);
-            if client.gates.len() < waiting && !client.write_pending {
+            if client.held.len() < waiting && !client.write_pending {
                 client.write_pending = true;
                 self.pending_writes.push(*slot);
             }
-            !client.gates.is_empty()
+            !client.held.is_empty()
         });
         self.gated = gated;
     }

@@ -78,7 +78,7 @@ impl Server {
         let synced = self.aof.synced;
         for slot in self.gated.clone() {
             let wrote = |c: &crate::server::client::Client| {
-                c.gates.iter().any(|gate| gate.wrote && gate.position > synced)
+                c.held.iter().any(|gate| gate.wrote && gate.position > synced)
             };
             if self.clients.get(slot).is_some_and(wrote) {
                 self.close_client(slot, Close::Now);
