@@ -72,8 +72,8 @@ impl LogFile {
         if self.is_broken() || self.halted.load(Ordering::Acquire) {
             return Err(broken());
         }
-        let (written, result) = file::append(&self.file, bytes);
         let size = self.size();
+        let (written, result) = file::append(&self.file, size, bytes);
         self.halted.store(result.is_err(), Ordering::Release);
         match result {
             Ok(()) => self.size.store(size + written as u64, Ordering::Release),
@@ -211,7 +211,7 @@ mod tests {
     use super::super::reader::{Fault, FaultKind, Item, Reader, Tail, Verify, examine_tail};
     use super::*;
     use crate::resp::OwnedArgs;
-    use crate::sys::fault::{self, Op};
+    use crate::sys::file::{Fault as DiskFault, Operation, exclusive};
     use crate::util::rng::Rng;
     use std::io::Cursor;
 
@@ -323,27 +323,29 @@ mod tests {
         }
     }
 
+    fn fail(operation: Operation, after: u64) {
+        DiskFault::inject(Some(DiskFault { operation, errno: libc::ENOSPC, after }));
+    }
+
     #[test]
     fn failed_writes_leave_nothing_and_failed_syncs_break_the_file() {
-        let _alone = fault::exclusive();
+        let _alone = exclusive();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let file = Arc::new(LogFile::open(&path, 0).unwrap());
         file.write(b"one").unwrap();
-        fault::arm(Op::Write, libc::ENOSPC, 1);
+        fail(Operation::Write, 5);
         let shipment = Shipment { file: Arc::clone(&file), bytes: b"four".to_vec(), delay: Duration::ZERO };
         assert_eq!(shipment.deliver().0, Delivery::NotWritten);
         assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        DiskFault::inject(None);
         assert_eq!(shipment.deliver().0, Delivery::NotWritten, "nothing may overtake what failed");
         file.resume();
         assert_eq!(shipment.deliver().0, Delivery::Done);
         assert_eq!((std::fs::read(&path).unwrap().as_slice(), file.size()), (&b"onefour"[..], 7));
-        fault::arm(Op::Sync, libc::EIO, 1);
+        fail(Operation::Sync, 0);
         assert_eq!(shipment.deliver().0, Delivery::NotSynced);
+        DiskFault::inject(None);
         assert!(file.is_broken() && file.sync().is_err() && file.write(b"x").is_err());
-        let other = LogFile::open(&path, 11).unwrap();
-        fault::arm(Op::Write, libc::ENOSPC, 1);
-        fault::arm(Op::Truncate, libc::EIO, 1);
-        assert!(other.write(b"abcd").is_err() && other.is_broken());
     }
 }

@@ -3,8 +3,10 @@
 
 use super::log::Annotator;
 use crate::keyspace::Keyspace;
+use crate::rdb::Observer;
 use crate::util::num;
-use crate::value::{self, Direction, Digits, Entry, Kind, hash, kind, list, set, string, zset};
+use crate::value::stream::{Group, Id, Stream};
+use crate::value::{self, Digits, Direction, Entry, Kind, hash, kind, list, set, stream, string, zset};
 use std::io::{self, Write};
 
 /// Elements that one command takes.
@@ -23,17 +25,21 @@ pub struct Options {
     pub checksums: bool,
 }
 
-/// Writes all keys as commands. `saved` is called after each key with the number of keys so far; an error of
-/// its ends the writing. Gives the bytes written.
+/// Writes all keys and the sources of function libraries as commands. Stops with an error (Interrupted) when
+/// the observer says so. Gives the bytes written.
 pub fn write(
     sink: &mut impl Write,
     keyspace: &Keyspace,
+    libraries: &[&[u8]],
     options: Options,
-    saved: &mut dyn FnMut(u64) -> io::Result<()>,
+    observer: &mut dyn Observer,
 ) -> io::Result<u64> {
     let mut out = Out { annotator: Annotator::new(0, 0), pending: Vec::new(), buffer: Vec::new() };
     if let Some(seconds) = options.unix_seconds {
         out.annotator.time(&mut out.buffer, seconds);
+    }
+    for library in libraries {
+        out.command(&[b"FUNCTION", b"LOAD", library]);
     }
     let mut keys = 0;
     for db in 0..keyspace.databases() {
@@ -44,7 +50,9 @@ pub fn write(
         for entry in keyspace.entries(db) {
             out.entry(&entry);
             keys += 1;
-            saved(keys)?;
+            if observer.key_saved(keys).is_break() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             out.settle(options);
             if out.buffer.len() >= CHUNK {
                 sink.write_all(&out.buffer)?;
@@ -148,7 +156,7 @@ impl Out {
                 }
             }
             Kind::Hash => self.hash(key, hash::view(entry, i64::MIN)),
-            Kind::Stream => unreachable!("there are no streams"),
+            Kind::Stream => self.stream(key, stream::view(entry)),
         }
         if let Some(at) = entry.expiry() {
             self.head(3);
@@ -190,6 +198,59 @@ impl Out {
             self.arg(b"FIELDS");
             self.arg(b"1");
             with_bytes(item.field, |bytes| self.arg(bytes));
+        }
+    }
+
+    /// The entries, then what the stream knows of itself, then its groups. A stream without entries is made
+    /// by adding one and trimming it away.
+    fn stream(&mut self, key: &[u8], stream: &Stream) {
+        let meta = stream.meta();
+        for item in stream.range(Id::MIN, Id::MAX, Direction::Forward) {
+            let count = item.fields().count();
+            self.head(3 + 2 * count);
+            self.arg(b"XADD");
+            self.arg(key);
+            self.arg(&item.id.text());
+            for (field, value) in item.fields() {
+                with_bytes(field, |bytes| self.arg(bytes));
+                with_bytes(value, |bytes| self.arg(bytes));
+            }
+        }
+        if meta.len == 0 {
+            // IDs begin at 0-1.
+            let id = if meta.last_id == Id::MIN { Id { ms: 0, seq: 1 } } else { meta.last_id };
+            self.command(&[b"XADD", key, b"MAXLEN", b"0", &id.text(), b"x", b"y"]);
+        }
+        self.head(7);
+        self.args(&[b"XSETID", key, &meta.last_id.text(), b"ENTRIESADDED"]);
+        self.number(meta.entries_added as i64);
+        self.args(&[b"MAXDELETEDID", &meta.max_deleted_id.text()]);
+        for group in stream.groups() {
+            self.group(key, group);
+        }
+    }
+
+    fn args(&mut self, args: &[&[u8]]) {
+        args.iter().for_each(|arg| self.arg(arg));
+    }
+
+    fn group(&mut self, key: &[u8], group: &Group) {
+        let last = group.last_id.text();
+        self.head(7);
+        self.args(&[b"XGROUP", b"CREATE", key, group.name(), &last, b"ENTRIESREAD"]);
+        self.number(group.entries_read.map_or(-1, |read| read as i64));
+        for consumer in group.consumers() {
+            self.command(&[b"XGROUP", b"CREATECONSUMER", key, group.name(), consumer.name()]);
+            for id in consumer.pending(Id::MIN) {
+                let pending = group.get_pending(id).expect("a consumer's IDs are the group's");
+                self.head(12);
+                let id = id.text();
+                self.args(&[b"XCLAIM", key, group.name(), consumer.name(), b"0", &id, b"TIME"]);
+                self.number(pending.delivered_ms);
+                self.arg(b"RETRYCOUNT");
+                self.number(pending.deliveries as i64);
+                self.args(&[b"JUSTID", b"FORCE"]);
+            }
         }
     }
 }

@@ -49,8 +49,8 @@ pub struct Reactor {
     /// Listeners at which accepting failed, and when it is tried again (monotonic milliseconds).
     accept_again: Vec<usize>,
     accept_again_ms: u64,
-    on_ready: Option<Box<dyn FnOnce()>>,
-    exit: Option<i32>,
+    /// How the process ends: its status, or why it failed.
+    exit: Option<Result<i32, String>>,
 }
 
 impl Reactor {
@@ -73,7 +73,6 @@ impl Reactor {
             scratch: vec![0; READ_BUDGET],
             accept_again: Vec::new(),
             accept_again_ms: 0,
-            on_ready: None,
             exit: None,
         };
         reactor.describe_listeners();
@@ -99,14 +98,14 @@ impl Reactor {
         descriptions.iter().map(name).collect::<Vec<_>>().join(" ")
     }
 
-    /// Runs until the server ends; returns the exit status.
-    pub fn run(&mut self) -> i32 {
+    /// Runs until the server ends; returns the exit status, or why it failed.
+    pub fn run(mut self) -> Result<i32, String> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while self.exit.is_none() {
             self.turn(&mut events);
         }
         self.listeners.remove_socket_files();
-        self.exit.unwrap_or(0)
+        self.exit.unwrap_or(Ok(0))
     }
 
     /// One turn: wait, take events, run the clients that are ready, do what falls due, send.
@@ -126,6 +125,7 @@ impl Reactor {
         }
         self.run_round();
         self.retry_accepts();
+        self.server.step_loading();
         self.server.run_cron();
         self.server.before_sleep();
         self.resume_clients();
@@ -381,24 +381,11 @@ impl Reactor {
     fn do_net_ops(&mut self) {
         for op in std::mem::take(&mut self.server.net_ops) {
             match op {
-                NetOp::Exit(status) => self.exit = Some(status),
+                NetOp::Exit(status) => self.exit = Some(Ok(status)),
+                NetOp::Fail(failure) => self.exit = Some(Err(failure)),
                 NetOp::Rebind => self.rebind(),
-                NetOp::Ready => self.ready(),
             }
         }
-    }
-
-    /// Data is loaded.
-    fn ready(&mut self) {
-        log::info!(target: "aikv", "Ready to accept connections {}", self.transports());
-        if let Some(on_ready) = self.on_ready.take() {
-            on_ready();
-        }
-    }
-
-    /// Calls a function as soon as clients are served, which may be after data was loaded.
-    pub fn when_ready(&mut self, on_ready: Box<dyn FnOnce()>) {
-        self.on_ready = Some(on_ready);
     }
 
     /// Listens on the addresses that are configured now (CONFIG SET has tried them). If that fails all the

@@ -11,6 +11,8 @@ const JOBS: &[Job] = &[
     (100, Server::sample_rates),
     (100, Server::sample_memory),
     (100, Server::tend_clients),
+    (100, Server::check_child),
+    (100, Server::save_if_due),
     (100, Server::tend_log),
     (100, Server::limit_tracking_table),
     (1000, |server| server.clock.tick()),
@@ -32,6 +34,7 @@ impl Server {
         if self.debug.pause_cron {
             return;
         }
+        self.shut_down_if_asked();
         let now_ms = self.now.mono_ms();
         if self.cron.last_ms.iter().zip(JOBS).all(|(last_ms, (period_ms, _))| now_ms - last_ms < *period_ms) {
             return;
@@ -50,7 +53,7 @@ impl Server {
     /// What has to be done before the loop waits: due keys, ended waits and pauses, making room. True if
     /// there is more of it than belongs in one turn.
     pub fn before_sleep(&mut self) -> bool {
-        self.load_on();
+        self.replay_on();
         self.time_out_blocked();
         self.end_pause_if_due();
         if self.memory.evicting {
@@ -78,13 +81,16 @@ impl Server {
     }
 
     fn keyspace_next_expiry_ms(&self) -> Option<i64> {
-        let waits = self.active_expire && self.loading.is_none() && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
+        let waits = self.active_expire && !self.is_loading() && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
         if waits { self.keyspace.next_expiry_ms() } else { None }
     }
 
     /// Removes keys that are due. True if there are more than one turn's worth.
     fn expire_keys(&mut self) -> bool {
-        if !self.active_expire || self.keyspace.next_expiry_ms().is_none_or(|t| t > self.now.wall_ms) {
+        if !self.active_expire
+            || self.is_loading()
+            || self.keyspace.next_expiry_ms().is_none_or(|t| t > self.now.wall_ms)
+        {
             return false;
         }
         let start_ns = self.clock.mono_ns();
@@ -116,7 +122,7 @@ impl Server {
     pub(super) fn end_pause(&mut self) {
         self.pause = None;
         self.arm(super::gate::bit::PAUSE, false);
-        if self.loading.is_none() {
+        if self.replay.is_none() {
             self.keyspace.expiry = crate::keyspace::Expiry::Remove;
         }
         for slot in std::mem::take(&mut self.postponed) {

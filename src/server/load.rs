@@ -1,373 +1,321 @@
-//! Loading data in steps: between two steps the loop turns, and clients are told that data is being loaded.
-//! What is loaded is a list of files; commands of the log run in the one `call` like everyone's, for a client
-//! without a connection. Used at start and by DEBUG LOADAOF.
+//! Loading a snapshot: at the start in steps, so that clients are answered meanwhile, and whole for DEBUG
+//! RELOAD.
 
-use super::blocking::Blocked;
-use super::client::Client;
-use super::multi::Queued;
-use super::table::Command;
-use super::{NetOp, Server, gate};
-use crate::aof::manifest::{Kind, Part};
-use crate::aof::reader::{Fault, FaultKind, Item, Reader, Tail, Verify, examine_tail};
-use crate::command::Hashed;
-use crate::command::spec::Flags;
-use crate::keyspace::Expiry;
-use crate::resp::{Args, OwnedArgs};
-use crate::sys::file;
-use std::collections::VecDeque;
+use super::aof::Found;
+use super::gate::bit;
+use super::{NetOp, Server, child};
+use crate::keyspace::access::Policy;
+use crate::keyspace::{Expiry, Free, Key, Keyspace};
+use crate::rdb::read::{Refusal, Verify, is_newer};
+use crate::rdb::{Age, Fault, Loader, Progress, RdbError, Sink};
+use crate::sys::signals::{self, Urgency};
+use crate::value::{Entry, Limits};
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file to be loaded.
-pub struct Source {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its length in bytes.
-    pub length: u64,
-    /// Whether it is the last one, whose end may be torn.
-    pub last: bool,
-    /// What it is for.
-    pub kind: Kind,
+/// Keys without elements that are named in the log; more are only counted.
+const EMPTY_KEYS_NAMED: u64 = 10;
+
+/// Figures of a loading that has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loaded {
+    /// Keys that were loaded.
+    pub keys: u64,
+    /// Keys that were not, because their time was over.
+    pub expired: u64,
 }
 
-/// Who is told of the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// The start of the process.
-    Start,
-    /// The client of this number (DEBUG LOADAOF).
-    Client(u64),
-}
-
-/// Data that is being loaded.
+/// A loading under way.
 pub struct Loading {
-    asked: Asked,
-    left: VecDeque<Source>,
-    current: Option<Current>,
-    client: Box<Client>,
-    args: OwnedArgs,
-    /// Where the transaction that is being read began.
-    multi_at: u64,
-    /// Bytes of the files that are done.
-    done_bytes: u64,
-    /// Bytes of all files.
+    loader: Loader<File>,
+    tally: Tally,
+    path: PathBuf,
+    done: bool,
+    /// Bytes there are.
     pub total_bytes: u64,
-    /// Wall time of the beginning in milliseconds since 1970.
-    pub started_ms: i64,
+    /// Seconds since 1970 of the begin.
+    pub started_s: i64,
     started_ns: u64,
-    begun: bool,
-}
-
-struct Current {
-    source: Source,
-    reader: Reader<File>,
 }
 
 impl Loading {
-    /// Bytes loaded so far.
-    pub fn loaded_bytes(&self) -> u64 {
-        self.done_bytes + self.current.as_ref().map_or(0, |c| c.reader.position())
+    /// Opens a snapshot, or a log that begins with one.
+    pub(super) fn open(path: &Path, server: &Server) -> io::Result<Loading> {
+        let file = File::open(path)?;
+        let total_bytes = file.metadata()?.len();
+        let verify = match server.config.rdbchecksum && !server.debug.skip_checksums {
+            true => Verify::Checksum,
+            false => Verify::Nothing,
+        };
+        Ok(Loading {
+            loader: Loader::new(file, Limits::from_config(&server.config), verify),
+            tally: Tally::default(),
+            path: path.to_owned(),
+            done: false,
+            total_bytes,
+            started_s: server.clock.wall_ms() / 1000,
+            started_ns: server.clock.mono_ns(),
+        })
+    }
+
+    /// Bytes read so far.
+    pub fn position(&self) -> u64 {
+        self.loader.position()
+    }
+
+    /// Whether all of the snapshot was read.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The file, and what was already taken from it behind the snapshot.
+    pub(super) fn into_source(self) -> (File, Vec<u8>) {
+        self.loader.into_source()
+    }
+
+    /// Bytes of memory that the data took where the snapshot was made, if it says so.
+    pub fn used_memory(&self) -> u64 {
+        self.tally.used_memory
     }
 }
 
-/// What the loading ended with: the lines for the operator.
-pub type Failure = String;
+/// What was counted while loading.
+#[derive(Default)]
+struct Tally {
+    db: usize,
+    loaded: Loaded,
+    empty: u64,
+    used_memory: u64,
+    libraries: Vec<Vec<u8>>,
+}
 
-enum Step {
-    More,
-    Done,
+/// What becomes of a key that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duplicates {
+    /// There must be none.
+    Refuse,
+    /// The new one replaces it (DEBUG RELOAD MERGE).
+    Replace,
+}
+
+/// Takes what is loaded into the keyspace.
+struct IntoKeyspace<'a> {
+    keyspace: &'a mut Keyspace,
+    tally: &'a mut Tally,
+    duplicates: Duplicates,
+    delay_us: i32,
+    now_s: i64,
+}
+
+impl Sink for IntoKeyspace<'_> {
+    fn version(&mut self, version: u16) {
+        if is_newer(version) {
+            log::warn!(target: "aikv", "The snapshot has RDB version {version}, which is later than known");
+        }
+    }
+
+    fn fact(&mut self, name: &[u8], value: &[u8]) {
+        let text = String::from_utf8_lossy(value);
+        match name {
+            b"redis-ver" => log::info!(target: "aikv", "Loading RDB produced by version {text}"),
+            b"ctime" => {
+                let age = self.now_s - text.parse().unwrap_or(self.now_s);
+                log::info!(target: "aikv", "RDB age {} seconds", age.max(0));
+            }
+            b"used-mem" => {
+                self.tally.used_memory = text.parse().unwrap_or(0);
+                let megabytes = self.tally.used_memory as f64 / (1 << 20) as f64;
+                log::info!(target: "aikv", "RDB memory usage when created {megabytes:.2} Mb");
+            }
+            [b'%', ..] => {
+                log::info!(target: "aikv", "RDB '{}': {text}", String::from_utf8_lossy(name));
+            }
+            _ => log::debug!(target: "aikv", "RDB field '{}' passed over", String::from_utf8_lossy(name)),
+        }
+    }
+
+    fn select(&mut self, db: u64) -> Result<(), Refusal> {
+        let databases = self.keyspace.databases();
+        match usize::try_from(db) {
+            Ok(db) if db < databases => self.tally.db = db,
+            _ => return Err(format!("Data of database {db}, but there are only {databases} databases")),
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, mut entry: Entry, age: Age) -> Result<(), Refusal> {
+        let keeps_all = self.keyspace.expiry == Expiry::Ignore;
+        if !keeps_all && entry.expiry().is_some_and(|at| at < self.keyspace.now_ms()) {
+            self.tally.loaded.expired += 1;
+            return Ok(());
+        }
+        let access = &self.keyspace.access;
+        let clock = match (access.policy, age) {
+            (Policy::Lru, Age { idle_seconds: Some(seconds), .. }) => {
+                access.from_idle_seconds(seconds.try_into().unwrap_or(u32::MAX))
+            }
+            (Policy::Lfu { .. }, Age { frequency: Some(frequency), .. }) => access.from_frequency(frequency),
+            _ => access.fresh(),
+        };
+        entry.set_clock(clock);
+        self.tally.loaded.keys += 1;
+        child::delay(self.delay_us, self.tally.loaded.keys);
+        let Err(entry) = self.keyspace.adopt(self.tally.db, entry) else { return Ok(()) };
+        if self.duplicates == Duplicates::Refuse {
+            let key = String::from_utf8_lossy(entry.key());
+            return Err(format!("RDB has duplicated key '{key}' in DB {}", self.tally.db));
+        }
+        self.keyspace.remove(self.tally.db, Key::new(entry.key()), Free::Server);
+        assert!(self.keyspace.adopt(self.tally.db, entry).is_ok(), "the old key was removed");
+        Ok(())
+    }
+
+    fn empty(&mut self, key: &[u8]) {
+        self.tally.empty += 1;
+        if self.tally.empty <= EMPTY_KEYS_NAMED {
+            log::info!(target: "aikv", "Loading: skipping empty key: {}", String::from_utf8_lossy(key));
+        }
+    }
+
+    fn library(&mut self, source: &[u8]) -> Result<(), Refusal> {
+        self.tally.libraries.push(source.to_vec());
+        Ok(())
+    }
+
+    fn module_aux(&mut self, module: &str) -> Result<(), Refusal> {
+        log::warn!(target: "aikv", "RDB data of module '{module}' passed over: there are no modules here");
+        Ok(())
+    }
+
+    fn module_value(&mut self, module: &str, key: &[u8]) -> Result<(), Refusal> {
+        let key = String::from_utf8_lossy(key);
+        Err(format!("The key '{key}' holds a value of the module type '{module}', which AiKv does not have"))
+    }
 }
 
 impl Server {
-    /// Whether data is being loaded.
-    pub fn is_loading(&self) -> bool {
-        self.loading.is_some()
-    }
-
-    /// Begins to load what the options say. Called once, before the loop runs; NetOp::Ready tells the end.
-    pub fn load_at_start(&mut self) -> Result<(), Failure> {
+    /// Begins to serve with the data of the snapshot, if there is one; `on_ready` is called when it is loaded.
+    /// From now on save points act.
+    pub fn start_with_data(&mut self, on_ready: impl FnOnce() + Send + 'static) {
+        self.snapshots.automatic = true;
+        self.snapshots.last_save_s = self.now.wall_ms / 1000;
+        self.on_ready = Some(Box::new(on_ready));
         if self.config.appendonly {
-            return self.load_log_at_start().inspect_err(|failure| self.tell_failure(failure));
+            match self.load_log_at_start() {
+                Ok(Found::Log) => return,
+                Ok(Found::Nothing) => {}
+                Err(failure) => return self.fail(failure),
+            }
         }
-        self.net_ops.push(NetOp::Ready);
-        Ok(())
+        let path = PathBuf::from(&self.config.dbfilename);
+        match Loading::open(&path, self) {
+            Ok(loading) => {
+                signals::set_urgency(Urgency::Loading);
+                self.loading = Some(Box::new(loading));
+                self.arm(bit::LOADING, true);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.end_loading(),
+            Err(error) => {
+                let text = format!("{}: {}", self.full_path(&path), child::plain(&error));
+                log::error!(target: "aikv", "Fatal error loading the DB, check server logs. Exiting: {text}");
+                self.net_ops.push(NetOp::Fail(format!("Cannot read {text}")));
+            }
+        }
     }
 
-    /// Begins to load files. With none, it ends at once.
-    pub(super) fn begin_loading(&mut self, asked: Asked, sources: Vec<Source>) {
-        let total_bytes = sources.iter().map(|source| source.length).sum();
-        self.loading = Some(Box::new(Loading {
-            asked,
-            left: sources.into(),
-            current: None,
-            client: self.clients.internal(self.now.mono_ms()),
-            args: OwnedArgs::default(),
-            multi_at: 0,
-            done_bytes: 0,
-            total_bytes,
-            started_ms: self.now.wall_ms,
-            started_ns: self.now.mono_ns,
-            begun: false,
-        }));
-        self.arm(gate::bit::LOADING, true);
-        self.keyspace.expiry = Expiry::Ignore;
-        self.update_listeners();
-    }
-
-    /// Loads on for a while. The loop calls it once a turn.
-    pub(super) fn load_on(&mut self) {
+    /// Loads for a while; the clients have their turn in between.
+    pub fn step_loading(&mut self) {
         let Some(mut loading) = self.loading.take() else { return };
-        let result = self.load_step(&mut loading);
-        match result {
-            Ok(Step::More) => self.loading = Some(loading),
-            Ok(Step::Done) => self.end_loading(&loading, None),
-            Err(failure) => self.end_loading(&loading, Some(failure)),
-        }
-    }
-
-    fn load_step(&mut self, loading: &mut Loading) -> Result<Step, Failure> {
-        let until = loading.loaded_bytes() + self.config.loading_process_events_interval_bytes;
-        while loading.loaded_bytes() < until {
-            if loading.current.is_none() && !self.open_next(loading)? {
-                return Ok(Step::Done);
-            }
-            self.replay_some(loading, until)?;
-        }
-        Ok(Step::More)
-    }
-
-    /// Opens the next file. False if there is none.
-    fn open_next(&mut self, loading: &mut Loading) -> Result<bool, Failure> {
-        let Some(source) = loading.left.pop_front() else { return Ok(false) };
-        let file = File::open(&source.path).map_err(|e| cannot_open(&source.path, &e))?;
-        let verify = if self.debug.skip_checksums || !self.config.aof_checksum {
-            Verify::Nothing
-        } else {
-            Verify::Checksums
+        let budget = match self.config.loading_process_events_interval_bytes {
+            0 => u64::MAX,
+            bytes => bytes,
         };
-        loading.client.db = 0;
-        let reader = Reader::new(file, source.length, verify);
-        loading.current = Some(Current { source, reader });
-        loading.begun = true;
-        Ok(true)
-    }
-
-    /// Replays commands up to the budget or the end of the file.
-    fn replay_some(&mut self, loading: &mut Loading, until: u64) -> Result<(), Failure> {
-        let Loading { current, client, args, multi_at, done_bytes, .. } = loading;
-        let Current { source, reader } = current.as_mut().expect("a file is open");
-        loop {
-            let at = reader.position();
-            match reader.read(args) {
-                Ok(Item::Command) => {
-                    let outside = client.multi.is_none();
-                    self.replay(client, args.as_args(), source, at)?;
-                    if outside && client.multi.is_some() {
-                        *multi_at = at;
-                    }
-                }
-                Ok(Item::Remark) => log::warn!(
-                    target: "aikv",
-                    "{}: an unknown line that begins with # is passed over at offset {at}",
-                    source.path.display()
-                ),
-                Ok(Item::Time(_) | Item::Checksum) => {}
-                Ok(Item::End) if client.multi.is_some() => {
-                    let kind = FaultKind::Ended;
-                    let fault = Fault { offset: *multi_at, at, line: reader.line(), kind };
-                    return self.end_at_fault(loading, &fault);
-                }
-                Ok(Item::End) => {
-                    let (length, sum) = (reader.position(), reader.checksum());
-                    *done_bytes += source.length;
-                    self.note_loaded(source, length, sum);
-                    *current = None;
-                    return Ok(());
-                }
-                Err(fault) => return self.end_at_fault(loading, &fault),
+        match self.load_some(&mut loading, budget, Duplicates::Refuse) {
+            Ok(Progress::More) => self.loading = Some(loading),
+            Ok(Progress::Done) => {
+                self.note_loaded(*loading);
+                self.end_loading();
             }
-            if *done_bytes + reader.position() >= until {
-                return Ok(());
-            }
+            Err(error) => self.fail_loading(&loading.path, &error),
         }
     }
 
-    /// A file ends with something that is not whole: a torn end of the last file may be cut off.
-    fn end_at_fault(&mut self, loading: &mut Loading, fault: &Fault) -> Result<(), Failure> {
-        let Current { source, .. } = loading.current.take().expect("a file is open");
-        let in_transaction = loading.client.multi.take().is_some();
-        let offset = if in_transaction { loading.multi_at.min(fault.offset) } else { fault.offset };
-        let path = source.path.display();
-        let tail = File::open(&source.path).and_then(|file| examine_tail(file, fault));
-        let torn = matches!(tail, Ok(Tail::Torn));
-        if torn && source.last && self.config.aof_load_truncated {
-            let (cut, whole) = (source.length - offset, offset);
-            log::warn!(target: "aikv", "!!! Warning: short read while loading the AOF file {path}!!!");
-            cut_file(&source.path, offset).map_err(|e| format!("cutting {path} to {offset} bytes: {e}"))?;
-            log::warn!(
-                target: "aikv",
-                "AOF loaded anyway because aof-load-truncated is enabled: the last {cut} bytes of {path} were \
-                 an unfinished {} and were cut off; the first {whole} bytes are kept.",
-                if in_transaction { "transaction" } else { "command" }
-            );
-            loading.done_bytes += source.length;
-            let sum = checksum_of(&source.path, self.config.aof_checksum);
-            self.note_loaded(&source, offset, sum.ok().flatten());
-            return Ok(());
-        }
-        let manifest = self.aof.folder.manifest();
-        let repair = format!("Make a backup of the log, then use aikv --check-aof --fix {}", manifest.display());
-        match fault.kind {
-            FaultKind::Io(_) => {
-                log::error!(target: "aikv", "Unrecoverable error reading the append only file {path}: {fault}");
-            }
-            _ if torn => log::error!(
-                target: "aikv",
-                "Unexpected end of file reading the append only file {path}: {fault}. {repair}; or set \
-                 aof-load-truncated to yes and start again."
-            ),
-            _ => log::error!(
-                target: "aikv",
-                "Bad file format reading the append only file {path}: {fault}. {repair}"
-            ),
-        }
-        Err(format!("Corrupted data file {path}: {fault}"))
-    }
-
-    /// Runs a command of the log.
-    fn replay(
+    pub(super) fn load_some(
         &mut self,
-        client: &mut Client,
-        args: Args<'_>,
-        source: &Source,
-        at: u64,
-    ) -> Result<(), Failure> {
-        let found = self.table.resolve(&args).or_else(|| self.table.original(&args));
-        let path = source.path.display();
-        let Some(command) = found.filter(|command| self.is_runnable(command, &args)) else {
-            let name = String::from_utf8_lossy(args.get(0)).into_owned();
-            log::error!(
-                target: "aikv",
-                "Unknown command '{name}' reading the append only file {path} at offset {at}"
-            );
-            return Err(format!("Corrupted data file {path}: unknown command '{name}' at offset {at}"));
+        loading: &mut Loading,
+        budget: u64,
+        duplicates: Duplicates,
+    ) -> Result<Progress, RdbError> {
+        self.keyspace.begin(self.now.wall_ms);
+        let mut sink = IntoKeyspace {
+            keyspace: &mut self.keyspace,
+            tally: &mut loading.tally,
+            duplicates,
+            delay_us: self.config.key_load_delay,
+            now_s: self.now.wall_ms / 1000,
         };
-        if let Some(multi) = &mut client.multi
-            && !command.is(Flags::IMMEDIATE_IN_MULTI)
-        {
-            multi.queue.push(Queued { command, args: args.to_owned() });
-            return Ok(());
-        }
-        self.replay_now(client, command, args);
-        Ok(())
+        let progress = loading.loader.step(&mut sink, budget)?;
+        loading.done = progress == Progress::Done;
+        Ok(progress)
     }
 
-    fn replay_now(&mut self, client: &mut Client, command: &'static Command, args: Args<'_>) {
-        let outer = std::mem::replace(&mut self.unit.no_waiting, true);
-        self.enter_unit();
-        // What it would wait for or free later is of no interest here.
-        let _outcome = self.call(client, command, args, Hashed::default());
-        self.leave_unit();
-        self.unit.no_waiting = outer;
-        client.reply.clear();
-        client.watched.clear();
-        if self.config.key_load_delay > 0 {
-            self.clock.sleep(self.config.key_load_delay as u64 * 1000);
-        }
+    fn note_loaded(&mut self, mut loading: Loading) {
+        self.note_snapshot(&mut loading);
+        let seconds = (self.clock.mono_ns() - loading.started_ns) as f64 / 1e9;
+        log::info!(target: "aikv", "DB loaded from disk: {seconds:.3} seconds");
     }
 
-    /// The end of the loading, good or bad.
-    fn end_loading(&mut self, loading: &Loading, failure: Option<Failure>) {
-        self.keyspace.expiry = Expiry::Remove;
-        self.keyspace.changes.dirty = 0;
-        self.arm(gate::bit::LOADING, false);
-        self.update_listeners();
-        if let Some(failure) = failure {
+    /// What was read of a snapshot, in the log and in INFO.
+    pub(super) fn note_snapshot(&mut self, loading: &mut Loading) {
+        let Tally { loaded, empty, libraries, .. } = std::mem::take(&mut loading.tally);
+        log::info!(
+            target: "aikv",
+            "Done loading RDB, keys loaded: {}, keys expired: {}, empty keys skipped: {empty}.",
+            loaded.keys,
+            loaded.expired
+        );
+        self.snapshots.loaded = loaded;
+        self.snapshots.libraries = libraries;
+    }
+
+    /// The data is there: clients may come.
+    pub(super) fn end_loading(&mut self) {
+        if let Err(failure) = self.open_log() {
             return self.fail(failure);
         }
-        if loading.begun {
-            let ns = self.clock.mono_ns() - loading.started_ns;
-            log::info!(target: "aikv", "DB loaded from append only file: {:.3} seconds", ns as f64 / 1e9);
-        }
-        match loading.asked {
-            Asked::Start => {
-                if let Err(failure) = self.open_log() {
-                    return self.fail(failure);
-                }
-                self.net_ops.push(NetOp::Ready);
-            }
-            Asked::Client(id) => self.answer_loaded(id),
+        signals::set_urgency(Urgency::Normal);
+        self.arm(bit::LOADING, false);
+        if let Some(ready) = self.on_ready.take() {
+            ready();
         }
     }
 
-    /// Ends the process for a reason that the operator is told.
-    pub(super) fn fail(&mut self, failure: Failure) {
-        self.tell_failure(&failure);
-        self.process.failure = Some(failure);
-        self.net_ops.push(NetOp::Exit(1));
-    }
-
-    /// A failure goes to standard error at the end of the process. Here it goes to the console's log; a log
-    /// elsewhere gets it from `start`.
-    fn tell_failure(&self, failure: &str) {
-        if self.config.log_options().console {
-            log::error!(target: "aikv", "{failure}");
-        }
-    }
-
-    fn answer_loaded(&mut self, id: u64) {
-        let Some(mut client) = self.clients.slot_of(id).and_then(|slot| self.clients.take(slot)) else {
-            return;
+    fn fail_loading(&mut self, path: &Path, error: &RdbError) {
+        let path = self.full_path(path);
+        log::error!(target: "aikv", "Loading {path}: {error}");
+        log::error!(target: "aikv", "Terminating server after rdb file reading failure.");
+        let failure = match &error.fault {
+            Fault::Corrupt(_) | Fault::Ended => format!("Corrupted data file: {path}: {error}"),
+            Fault::Io(_) | Fault::Refused(_) => format!("Cannot load {path}: {error}"),
         };
-        if matches!(client.blocked.as_deref(), Some(Blocked::Loading)) {
-            self.release(&mut client);
-            client.reply.ok();
-            self.queue_write(&mut client);
-        }
-        self.clients.put(client);
+        log::error!(target: "aikv", "{failure}");
+        self.net_ops.push(NetOp::Fail(failure));
     }
-}
 
-/// The files of a log with their sizes. The error says which one is missing.
-pub(super) fn sources<'a>(
-    parts: impl Iterator<Item = &'a Part>,
-    file: impl Fn(&str) -> PathBuf,
-) -> Result<Vec<Source>, Failure> {
-    let mut sources = Vec::new();
-    for part in parts {
-        let path = file(&part.name);
-        let length = std::fs::metadata(&path).map_err(|e| cannot_open(&path, &e))?.len();
-        sources.push(Source { path, length, last: false, kind: part.kind });
+    fn full_path(&self, path: &Path) -> String {
+        self.config.dir.join(path).display().to_string()
     }
-    if let Some(last) = sources.last_mut() {
-        last.last = true;
-    }
-    Ok(sources)
-}
 
-fn cannot_open(path: &Path, error: &std::io::Error) -> Failure {
-    let text = crate::util::text::plain_error(error);
-    format!("Fatal error: can't open the append log file {} for reading: {text}", path.display())
-}
-
-fn cut_file(path: &Path, length: u64) -> std::io::Result<()> {
-    let file = File::options().write(true).open(path)?;
-    file::truncate(&file, length)?;
-    file::fsync(&file)
-}
-
-/// The checksum of a whole file; None if none is wanted.
-fn checksum_of(path: &Path, wanted: bool) -> std::io::Result<Option<u64>> {
-    if !wanted {
-        return Ok(None);
-    }
-    let mut sum = crate::util::crc::Crc64::new();
-    let mut source = File::open(path)?;
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match std::io::Read::read(&mut source, &mut chunk)? {
-            0 => return Ok(Some(sum.value())),
-            n => sum.update(&chunk[..n]),
-        }
+    /// DEBUG RELOAD: loads the whole snapshot while everybody waits.
+    pub(super) fn load_now(&mut self, duplicates: Duplicates) -> Result<(), String> {
+        let path = PathBuf::from(&self.config.dbfilename);
+        let opened = Loading::open(&path, self);
+        let mut loading = opened.map_err(|error| format!("{}: {error}", path.display()))?;
+        while self.load_some(&mut loading, u64::MAX, duplicates).map_err(|error| error.to_string())?
+            == Progress::More
+        {}
+        self.note_loaded(loading);
+        Ok(())
     }
 }

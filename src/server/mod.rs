@@ -5,6 +5,7 @@
 pub mod aof;
 pub mod blocking;
 pub mod call;
+pub mod child;
 pub mod client;
 pub mod commands;
 pub mod cron;
@@ -16,6 +17,8 @@ pub mod load;
 pub mod memory;
 pub mod multi;
 mod push;
+pub mod snapshot;
+pub mod replay;
 pub mod table;
 pub mod title;
 mod track;
@@ -90,8 +93,8 @@ pub enum NetOp {
     Rebind,
     /// The process ends with this status.
     Exit(i32),
-    /// Data is loaded: clients can be served.
-    Ready,
+    /// The process ends because of this failure.
+    Fail(String),
 }
 
 /// A server.
@@ -134,8 +137,8 @@ pub struct Server {
     pub unsynced: durable::Unsynced,
     /// Slots of clients with output that waits for the log.
     pub gated: Vec<usize>,
-    /// Data that is being loaded.
-    pub loading: Option<Box<load::Loading>>,
+    /// The log that is being loaded.
+    pub replay: Option<Box<replay::Replay>>,
     /// Things for `net` to do.
     pub net_ops: Vec<NetOp>,
     /// Slots of clients that are shown all commands (see `commands/monitor.rs`).
@@ -144,6 +147,16 @@ pub struct Server {
     pub pause: Option<Pause>,
     /// Slots of clients that wait for the end of a pause.
     pub postponed: Vec<usize>,
+    /// What is known of snapshots.
+    pub snapshots: snapshot::Snapshots,
+    /// The child that writes a snapshot or rewrites the log.
+    pub child: Option<child::Child>,
+    /// The loading of data that is under way.
+    pub loading: Option<Box<load::Loading>>,
+    /// To be called when the data is loaded.
+    on_ready: Option<Box<dyn FnOnce() + Send>>,
+    /// A signal that asked for the end of the process.
+    shutdown_asked: Option<crate::sys::signals::Signal>,
     /// Why writes are refused, if they are.
     pub disk_error: Option<String>,
     /// Where the process stands.
@@ -235,11 +248,16 @@ impl Server {
             aof: aof::Aof::default(),
             unsynced: durable::Unsynced::default(),
             gated: Vec::new(),
-            loading: None,
+            replay: None,
             net_ops: Vec::new(),
             monitors: Vec::new(),
             pause: None,
             postponed: Vec::new(),
+            snapshots: snapshot::Snapshots::default(),
+            child: None,
+            loading: None,
+            on_ready: None,
+            shutdown_asked: None,
             disk_error: None,
             process: Process::default(),
             listen_check: |_, _| Ok(()),
@@ -303,7 +321,10 @@ impl Server {
 
     /// Whether the loop should go on without waiting.
     pub fn has_urgent_work(&self) -> bool {
-        self.memory.evicting || self.loading.is_some() || !self.resumed.is_empty() || !self.pending_writes.is_empty()
+        self.memory.evicting
+            || self.is_loading()
+            || !self.resumed.is_empty()
+            || !self.pending_writes.is_empty()
     }
 
     /// The background thread has finished something.
@@ -312,6 +333,11 @@ impl Server {
             self.log_job_ended(completion);
         }
         self.answer_freed();
+    }
+
+    /// Whether data is being loaded.
+    pub fn is_loading(&self) -> bool {
+        self.loading.is_some() || self.replay.is_some()
     }
 
     // ---- clients ----

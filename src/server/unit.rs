@@ -203,6 +203,7 @@ impl Server {
             // Whoever waits for a key whatever becomes of it has to look again.
             Change::Flush(Some(db)) => self.blocking.db_ready(*db),
             Change::Flush(None) => {
+                self.flushed_all();
                 (0..self.keyspace.databases()).for_each(|db| self.blocking.db_ready(db));
             }
         }

@@ -337,14 +337,14 @@ mod tests {
 
     #[test]
     fn threads_and_inline_do_the_same() {
-        let _alone = crate::sys::fault::exclusive();
+        let _alone = crate::sys::file::exclusive();
         exercise(&Background::start().unwrap());
         exercise(&Background::inline());
     }
 
     #[test]
     fn a_full_queue_frees_in_the_caller() {
-        let _alone = crate::sys::fault::exclusive();
+        let _alone = crate::sys::file::exclusive();
         struct Gate(Receiver<()>);
         impl Drop for Gate {
             fn drop(&mut self) {
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_failed_sync_is_reported() {
-        let _alone = crate::sys::fault::exclusive();
+        let _alone = crate::sys::file::exclusive();
         let background = Background::start().unwrap();
         // A pipe cannot be synced.
         let (reader, _writer) = std::io::pipe().unwrap();

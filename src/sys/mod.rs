@@ -6,7 +6,6 @@ pub mod alloc; // memory, and how much of it is used
 pub mod background; // threads for freeing, fsync and closing
 pub mod clock; // the only source of time
 pub mod crash; // reports of fatal signals; the watchdog
-pub mod fault; // a disk that fails when a test wants it to
 pub mod file; // durable files
 pub mod fork; // children with a frozen copy of memory
 pub mod locale; // the order of texts

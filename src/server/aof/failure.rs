@@ -5,7 +5,6 @@ use super::State;
 use crate::aof::log::LogFile;
 use crate::server::Server;
 use crate::server::client::Close;
-use crate::server::gate::bit;
 use std::io;
 
 /// Milliseconds after which a failed write is tried again.
@@ -70,7 +69,7 @@ impl Server {
             self.cut_off_writers();
         }
         self.update_durability();
-        self.update_disk_error();
+        self.update_disk_gate();
     }
 
     /// Ends the connections of clients whose write was not acknowledged yet.
@@ -114,16 +113,13 @@ impl Server {
     pub(super) fn log_recovered(&mut self) {
         self.aof.failure = None;
         self.update_durability();
-        self.update_disk_error();
+        self.update_disk_gate();
     }
 
-    /// Arms the gate that refuses writes while the disk does not take them.
-    pub(in crate::server) fn update_disk_error(&mut self) {
-        let failure = self.aof.failure.as_ref().filter(|_| self.aof.state != State::Off);
-        self.disk_error = failure.map(|failure| {
-            let text = crate::util::text::plain_error(failure.error());
-            format!("MISCONF Errors writing to the AOF file: {text}")
-        });
-        self.arm(bit::DISK, self.disk_error.is_some());
+    /// Why writes are refused because of the log.
+    pub(in crate::server) fn log_error(&self) -> Option<String> {
+        let failure = self.aof.failure.as_ref().filter(|_| self.aof.state != State::Off)?;
+        let text = crate::util::text::plain_error(failure.error());
+        Some(format!("MISCONF Errors writing to the AOF file: {text}"))
     }
 }

@@ -30,6 +30,7 @@ use crate::aof::manifest::{Folder, Manifest};
 use crate::config::Appendfsync;
 use crate::sys::background::Completion;
 pub use failure::Failure;
+pub use open::Found;
 pub use rewrite::{Rewrite, Scheduled};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,15 +5,26 @@ use super::{Aof, State};
 use crate::aof::log::{Annotator, LogFile};
 use crate::aof::manifest::{Folder, Form, Kind, LoadError, Manifest};
 use crate::aof::rewrite as commands;
+use crate::keyspace::Db;
+use crate::rdb::{self, Observer, Purpose};
 use crate::server::Server;
-use crate::server::load::{Asked, Failure, Source, sources};
-use crate::sys::file;
+use crate::server::replay::{Asked, Failure, Source, sources};
+use crate::sys::file::{self, OutFile, Sending};
 use crate::util::text::plain_error;
 use std::sync::Arc;
 
+/// Whether there was a log at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Yes: it is being loaded.
+    Log,
+    /// No: a snapshot may be loaded, and is the beginning of one.
+    Nothing,
+}
+
 impl Server {
-    /// Begins to load the log, if there is to be one. Called once, before the loop runs.
-    pub fn load_log_at_start(&mut self) -> Result<(), Failure> {
+    /// Begins to load the log, if there is one. Called once, before the loop runs.
+    pub(in crate::server) fn load_log_at_start(&mut self) -> Result<Found, Failure> {
         self.aof.folder = self.log_folder()?;
         self.aof.state = State::On;
         let manifest = match self.read_manifest()? {
@@ -22,9 +33,12 @@ impl Server {
         };
         self.aof.manifest = manifest;
         self.finish_upgrade()?;
+        if self.aof.manifest.is_empty() {
+            return Ok(Found::Nothing);
+        }
         let sources = self.log_sources()?;
-        self.begin_loading(Asked::Start, sources);
-        Ok(())
+        self.begin_replay(Asked::Start, sources);
+        Ok(Found::Log)
     }
 
     /// Where the log belongs by the options.
@@ -91,7 +105,7 @@ impl Server {
     }
 
     /// A file of the log was loaded up to `length`; that much of it is whole.
-    pub(in crate::server) fn note_loaded(&mut self, source: &Source, length: u64, sum: Option<u64>) {
+    pub(in crate::server) fn note_replayed(&mut self, source: &Source, length: u64, sum: Option<u64>) {
         if source.kind == Kind::Base {
             self.aof.base_size = length;
         }
@@ -125,7 +139,7 @@ impl Server {
     fn create_first_base(&mut self) -> std::io::Result<()> {
         let form = self.rewrite_form();
         let name = self.aof.manifest.new_base(&self.aof.folder.log_name, form);
-        let size = self.write_base(&self.aof.folder.file(&name), form)?;
+        let size = self.write_base(&self.aof.folder.file(&name), form, &mut ())?;
         self.aof.base_size = size;
         self.aof.earlier_size = size;
         log::info!(target: "aikv", "Creating AOF base file {name} on server start");
@@ -134,24 +148,38 @@ impl Server {
 
     /// How a base is written.
     pub(super) fn rewrite_form(&self) -> Form {
-        Form::Commands
+        if self.config.aof_use_rdb_preamble { Form::Rdb } else { Form::Commands }
     }
 
     /// Writes all data into a file and syncs it; gives its size.
-    pub(super) fn write_base(&self, path: &std::path::Path, _form: Form) -> std::io::Result<u64> {
-        let mut out = file::Synced::create(path, self.config.aof_rewrite_incremental_fsync)?;
-        let options = commands::Options {
-            unix_seconds: self.config.aof_timestamp_enabled.then_some(self.now.wall_ms / 1000),
-            checksums: self.config.aof_checksum,
+    pub(super) fn write_base(
+        &self,
+        path: &std::path::Path,
+        form: Form,
+        observer: &mut dyn Observer,
+    ) -> std::io::Result<u64> {
+        let sending = match self.config.aof_rewrite_incremental_fsync {
+            true => Sending::Incremental,
+            false => Sending::AtEnd,
         };
-        let delay_us = self.config.rdb_key_save_delay.max(0) as u64;
-        let size = commands::write(&mut out, &self.keyspace, options, &mut |_| {
-            if delay_us > 0 {
-                self.clock.sleep(delay_us * 1000);
+        let mut file = OutFile::create(path, sending)?;
+        let libraries: Vec<&[u8]> = self.snapshots.libraries.iter().map(Vec::as_slice).collect();
+        let size = match form {
+            Form::Rdb => {
+                let options = self.snapshot_options(Purpose::LogBase);
+                let (back, written) = rdb::write(file, &self.keyspace, &libraries, &options, observer)?;
+                file = back;
+                written.bytes
             }
-            Ok(())
-        })?;
-        out.finish()?;
+            Form::Commands => {
+                let options = commands::Options {
+                    unix_seconds: self.config.aof_timestamp_enabled.then_some(self.now.wall_ms / 1000),
+                    checksums: self.config.aof_checksum,
+                };
+                commands::write(&mut file, &self.keyspace, &libraries, options, observer)?
+            }
+        };
+        file.finish()?;
         Ok(size)
     }
 
@@ -187,12 +215,14 @@ impl Server {
         if self.aof.state == State::Off {
             self.aof.folder = self.log_folder()?;
         }
-        drop(self.keyspace.flush(None));
-        self.keyspace.changes.take();
+        self.snapshots.note_reload();
+        let flushed = self.keyspace.flush(None);
+        let weight = flushed.iter().map(Db::len).sum();
+        self.keyspace.drop_later(Box::new(flushed), weight);
         self.aof.manifest = self.read_manifest()?.unwrap_or_default();
         self.delete_history();
         let sources = self.log_sources()?;
-        self.begin_loading(asked, sources);
+        self.begin_replay(asked, sources);
         Ok(())
     }
 }

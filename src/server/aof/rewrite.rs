@@ -14,7 +14,9 @@ use crate::aof::manifest::{Folder, Form, Kind, Manifest};
 use crate::config::Appendfsync;
 use crate::server::Server;
 use crate::server::blocking::Blocked;
-use crate::sys::{file, fork};
+use crate::server::child::{self, Job};
+use crate::sys::fork::{ChildEnd, Pid};
+use crate::sys::{file, process};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,16 +71,15 @@ enum Phase {
     Idle,
     /// The new increment and the manifest that names it.
     Preparing { token: u64, manifest: Manifest, file: Opened },
-    Running(Child),
+    Running(Running),
     /// The manifest with the new base, as far as it was stored.
     Finishing { token: u64, manifest: Arc<Mutex<Manifest>>, position: u64, size: u64 },
 }
 
 type Opened = Arc<Mutex<Option<LogFile>>>;
 
-/// The child and what it writes.
-struct Child {
-    pid: fork::Pid,
+/// What the child writes.
+struct Running {
     temporary: PathBuf,
     form: Form,
     /// The log's position when it was forked: what came before is in the base.
@@ -143,6 +144,11 @@ impl Rewrite {
     }
 }
 
+/// The base that the child of a process id writes, until it is whole.
+fn unfinished(pid: Pid) -> PathBuf {
+    PathBuf::from(format!("temp-rewriteaof-bg-{pid}.aof"))
+}
+
 impl Folder {
     /// The increment of a log that waits for its first base.
     fn temporary_incr(&self) -> PathBuf {
@@ -155,7 +161,7 @@ impl Folder {
 impl Server {
     /// Whether a child process works.
     pub fn has_child(&self) -> bool {
-        self.aof.rewrite.has_child()
+        self.child.is_some()
     }
 
     /// BGREWRITEAOF. The error is for the client.
@@ -185,8 +191,8 @@ impl Server {
                 self.prepare_incr();
                 Ok(())
             }
-            State::Off => self.adopt_folder().and_then(|()| self.start_child()),
-            State::WaitRewrite => self.begin_temporary_incr().and_then(|()| self.start_child()),
+            State::Off => self.adopt_folder().and_then(|()| self.fork_rewrite()),
+            State::WaitRewrite => self.begin_temporary_incr().and_then(|()| self.fork_rewrite()),
         };
         begun.map_err(|error| self.rewrite_failed(&error))
     }
@@ -238,7 +244,7 @@ impl Server {
                     (Ok(()), Some(file)) => {
                         self.aof.manifest = manifest;
                         self.switch_file(file);
-                        self.start_child()
+                        self.fork_rewrite()
                     }
                     (result, _) => Err(format!("a new increment: {}", text_of(result))),
                 };
@@ -304,56 +310,48 @@ impl Server {
 
     // ---- the child ----
 
-    fn start_child(&mut self) -> Result<(), String> {
-        let temporary = self.aof.folder.data_dir.join("temp-rewriteaof-bg.aof");
+    fn fork_rewrite(&mut self) -> Result<(), String> {
+        if self.has_child() {
+            // A snapshot began meanwhile.
+            self.aof.rewrite.schedule();
+            self.answer_rewrite_started();
+            return Ok(());
+        }
         let form = self.rewrite_form();
-        let begin_ns = self.clock.mono_ns();
-        let pid = fork::fork(|| {
-            let path = temporary.with_file_name(format!("temp-rewriteaof-bg-{}.aof", std::process::id()));
-            match self.write_base(&path, form) {
-                Ok(_) => 0,
-                Err(_) => {
-                    drop(std::fs::remove_file(&path));
-                    1
-                }
+        let started = self.start_child(Job::LogRewrite, unfinished, |server, reporter| {
+            let path = unfinished(process::pid() as Pid);
+            let written = server.write_base(&path, form, reporter).map(drop);
+            if written.is_err() {
+                child::remove_unfinished(&path);
             }
+            written
         });
-        let pid = pid.map_err(|e| format!("Can't rewrite append only file in background: fork: {e}"))?;
-        let counters = &mut self.stats.counters;
-        counters.forks += 1;
-        counters.latest_fork_us = (self.clock.mono_ns() - begin_ns) / 1000;
-        log::info!(target: "aikv", "Background append only file rewriting started by pid {pid}");
-        let temporary = temporary.with_file_name(format!("temp-rewriteaof-bg-{pid}.aof"));
+        started.map_err(|e| format!("Can't rewrite append only file in background: fork: {e}"))?;
+        let child = self.child.as_ref().expect("it was started");
+        log::info!(target: "aikv", "Background append only file rewriting started by pid {}", child.pid);
+        let temporary = self.aof.folder.data_dir.join(&child.file);
         let position = self.aof.appended;
-        self.aof.rewrite.phase = Phase::Running(Child { pid, temporary, form, position });
+        self.aof.rewrite.phase = Phase::Running(Running { temporary, form, position });
         self.update_durability();
         self.answer_rewrite_started();
         Ok(())
     }
 
-    /// Looks whether the child has ended.
-    pub(super) fn check_rewrite_child(&mut self) {
-        let Phase::Running(child) = &self.aof.rewrite.phase else { return };
-        let end = match fork::try_wait(child.pid) {
-            Ok(None) => return,
-            Ok(Some(end)) => end,
-            Err(_) => fork::ChildEnd::Exited(fork::PANIC_STATUS),
+    /// The child has ended.
+    pub(in crate::server) fn rewrite_child_ended(&mut self, child: &child::Child, end: ChildEnd) {
+        self.aof.rewrite.last_cow_bytes = child.cow_peak;
+        let Phase::Running(running) = std::mem::replace(&mut self.aof.rewrite.phase, Phase::Idle) else {
+            return;
         };
-        let Phase::Running(child) = std::mem::replace(&mut self.aof.rewrite.phase, Phase::Idle) else { return };
         match end {
-            fork::ChildEnd::Exited(0) => {
+            ChildEnd::Exited(0) => {
                 log::info!(target: "aikv", "Background AOF rewrite terminated with success");
-                self.finish_rewrite(child);
+                self.finish_rewrite(running);
             }
-            end => {
-                drop(std::fs::remove_file(&child.temporary));
-                self.rewrite_failed(&match end {
-                    fork::ChildEnd::Killed(signal) => {
-                        format!("Background AOF rewrite terminated by signal {signal}")
-                    }
-                    fork::ChildEnd::Exited(_) => "Background AOF rewrite terminated with error".to_owned(),
-                });
+            ChildEnd::Killed(signal) => {
+                self.rewrite_failed(&format!("Background AOF rewrite terminated by signal {signal}"));
             }
+            ChildEnd::Exited(_) => self.rewrite_failed("Background AOF rewrite terminated with error"),
         }
         self.update_durability();
     }
@@ -361,11 +359,11 @@ impl Server {
     // ---- the end ----
 
     /// Has the thread take the new base over.
-    fn finish_rewrite(&mut self, child: Child) {
+    fn finish_rewrite(&mut self, running: Running) {
         let aof = &mut self.aof;
         let folder = aof.folder.clone();
         let mut manifest = aof.manifest.clone();
-        let base = folder.file(&manifest.new_base(&folder.log_name, child.form));
+        let base = folder.file(&manifest.new_base(&folder.log_name, running.form));
         let mut incr = None;
         if aof.state == State::WaitRewrite {
             incr = Some((folder.temporary_incr(), folder.file(&manifest.new_incr(&folder.log_name))));
@@ -374,14 +372,14 @@ impl Server {
         let keep_history = self.config.aof_disable_auto_gc;
         let manifest = Arc::new(Mutex::new(manifest));
         let shared = Arc::clone(&manifest);
-        let size = std::fs::metadata(&child.temporary).map_or(0, |m| m.len());
+        let size = std::fs::metadata(&running.temporary).map_or(0, |m| m.len());
         let work = move || {
             let mut manifest = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let renamed = file::rename(&child.temporary, &base)
+            let renamed = file::rename(&running.temporary, &base)
                 .and_then(|()| incr.iter().try_for_each(|(from, to)| file::rename(from, to)))
                 .and_then(|()| manifest.store(&folder.manifest()));
             if renamed.is_err() {
-                drop(std::fs::remove_file(&child.temporary));
+                drop(std::fs::remove_file(&running.temporary));
                 drop(std::fs::remove_file(&base));
                 // The temporary increment goes on under its own name.
                 incr.iter().for_each(|(from, to)| drop(std::fs::rename(to, from)));
@@ -394,7 +392,7 @@ impl Server {
         };
         aof.next_token += 1;
         let token = aof.next_token;
-        aof.rewrite.phase = Phase::Finishing { token, manifest, position: child.position, size };
+        aof.rewrite.phase = Phase::Finishing { token, manifest, position: running.position, size };
         self.give_file_work(Box::new(work), token);
     }
 
@@ -469,6 +467,9 @@ impl Server {
             if matches!(client.blocked.as_deref(), Some(Blocked::Rewrite)) {
                 self.release(&mut client);
                 match started {
+                    false if self.aof.rewrite.scheduled => {
+                        client.reply.simple("Background append only file rewriting scheduled");
+                    }
                     true => client.reply.simple("Background append only file rewriting started"),
                     false => self.reply_error(&mut client, &CANNOT_REWRITE),
                 }
@@ -489,7 +490,6 @@ impl Server {
 
     /// Begins a rewrite that was put off, or that the growth of the log asks for.
     pub(super) fn rewrite_if_due(&mut self) {
-        self.check_rewrite_child();
         if self.has_child() || self.aof.rewrite.is_running() || self.is_loading() {
             return;
         }
@@ -522,13 +522,11 @@ impl Server {
     /// Ends the child, if there is one.
     pub(in crate::server) fn kill_rewrite(&mut self) {
         self.wait_for_file_work();
-        let Phase::Running(child) = std::mem::replace(&mut self.aof.rewrite.phase, Phase::Idle) else { return };
-        log::info!(target: "aikv", "Killing running AOF rewrite child: {}", child.pid);
-        if fork::kill(child.pid, libc::SIGUSR1).is_ok() {
-            // It is gone at once: nothing holds it up.
-            let _end = fork::wait(child.pid);
-        }
-        drop(std::fs::remove_file(&child.temporary));
+        let Phase::Running(_) = &self.aof.rewrite.phase else { return };
+        let pid = self.child.as_ref().map_or(0, |child| child.pid);
+        log::info!(target: "aikv", "Killing running AOF rewrite child: {pid}");
+        self.kill_child_now();
+        self.aof.rewrite.phase = Phase::Idle;
         self.drop_temporary_incr();
         self.update_durability();
     }

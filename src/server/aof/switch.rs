@@ -63,7 +63,7 @@ impl Server {
         aof.failure = None;
         aof.rewrite.scheduled = false;
         self.update_durability();
-        self.update_disk_error();
+        self.update_disk_gate();
         self.answer_log_waits();
     }
 }

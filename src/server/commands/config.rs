@@ -237,6 +237,10 @@ impl Server {
                 self.delete_history();
                 Ok(())
             }
+            Apply::Save => {
+                self.update_disk_gate();
+                Ok(())
+            }
             Apply::Dir => crate::sys::process::chdir(&self.config.dir).map_err(|e| e.to_string()),
             _ => {
                 self.apply_all();

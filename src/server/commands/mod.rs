@@ -9,6 +9,7 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
+mod debug_data;
 mod debug_look;
 pub mod info;
 pub mod latency;
@@ -16,6 +17,7 @@ pub mod memory;
 pub mod monitor;
 pub mod pubsub;
 pub mod restore;
+pub mod save;
 pub mod shutdown;
 pub mod slowlog;
 pub mod tracking;
@@ -41,6 +43,7 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     tracking::COMMANDS,
     monitor::COMMANDS,
     restore::COMMANDS,
+    save::COMMANDS,
     pubsub::COMMANDS,
     command::COMMANDS,
 ];
