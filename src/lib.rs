@@ -12,6 +12,7 @@ pub mod value; // floor 2: the data types
 
 pub mod keyspace; // floor 3: databases, expiry, eviction, change log
 
+pub mod aof; // floor 4: the append-only log's files
 pub mod rdb; // floor 4: snapshots and DUMP payloads
 
 pub mod command; // floor 5: command rows and the data commands

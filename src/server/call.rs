@@ -1,7 +1,7 @@
 //! `call`: the one function in which every command of every source runs.
 
 use super::Server;
-use super::client::Client;
+use super::client::{Client, Role};
 use super::gate::bit;
 use super::table::{Command, Handler};
 use super::{ServerCtx, blocking};
@@ -55,6 +55,9 @@ impl Server {
     /// Counts a call that is complete (one that has to wait is counted when it comes to its end).
     #[inline]
     fn count_call(&mut self, client: &Client, command: &Command, args: Args<'_>, ns: u64) {
+        if client.role == Role::Internal {
+            return;
+        }
         self.stats.commands.ran(command.id, ns, self.config.latency_tracking);
         self.unit.commands += 1;
         if ns >= self.slow_ns {

@@ -3,12 +3,14 @@
 //! [`Server::pending_writes`] names.
 
 mod access;
+pub mod aof;
 pub mod blocking;
 pub mod call;
 pub mod child;
 pub mod client;
 pub mod commands;
 pub mod cron;
+pub mod durable;
 pub mod gate;
 pub mod input;
 pub mod limits;
@@ -16,6 +18,7 @@ pub mod load;
 pub mod memory;
 pub mod multi;
 mod push;
+pub mod replay;
 pub mod snapshot;
 pub mod table;
 pub mod title;
@@ -132,6 +135,14 @@ pub struct Server {
     pub pending_closes: Vec<usize>,
     /// Slots of clients whose waiting input may run.
     pub resumed: Vec<usize>,
+    /// The append-only log.
+    pub aof: aof::Aof,
+    /// Which keys have writes that are not durable yet.
+    pub unsynced: durable::Unsynced,
+    /// Slots of clients with output that waits for the log.
+    pub gated: Vec<usize>,
+    /// The log that is being loaded.
+    pub replay: Option<Box<replay::Replay>>,
     /// Things for `net` to do.
     pub net_ops: Vec<NetOp>,
     /// Slots of clients that are shown all commands (see `commands/monitor.rs`).
@@ -199,6 +210,8 @@ pub struct Process {
     pub addresses: Vec<SocketAddr>,
     /// The option `bind` as it is in effect.
     pub bind: Vec<String>,
+    /// Why the process ends, when that is a failure.
+    pub failure: Option<String>,
 }
 
 /// Tries whether addresses can be listened on; `net` gives it to the server.
@@ -238,6 +251,10 @@ impl Server {
             pending_writes: Vec::new(),
             pending_closes: Vec::new(),
             resumed: Vec::new(),
+            aof: aof::Aof::default(),
+            unsynced: durable::Unsynced::default(),
+            gated: Vec::new(),
+            replay: None,
             net_ops: Vec::new(),
             monitors: Vec::new(),
             pause: None,
@@ -312,20 +329,22 @@ impl Server {
     /// Whether the loop should go on without waiting.
     pub fn has_urgent_work(&self) -> bool {
         self.memory.evicting
-            || self.loading.is_some()
+            || self.is_loading()
             || !self.resumed.is_empty()
             || !self.pending_writes.is_empty()
     }
 
     /// The background thread has finished something.
     pub fn background_woke(&mut self) {
-        self.keyspace.background().completions();
+        for completion in self.keyspace.background().completions() {
+            self.log_job_ended(completion);
+        }
         self.answer_freed();
     }
 
     /// Whether data is being loaded.
     pub fn is_loading(&self) -> bool {
-        self.loading.is_some()
+        self.loading.is_some() || self.replay.is_some()
     }
 
     // ---- clients ----
@@ -371,6 +390,7 @@ impl Server {
         self.postponed.retain(|slot| *slot != client.slot);
         self.resumed.retain(|slot| *slot != client.slot);
         self.pending_writes.retain(|slot| *slot != client.slot);
+        self.gated.retain(|slot| *slot != client.slot);
         self.memory.clients_bytes = self.memory.clients_bytes.saturating_sub(client.accounted_bytes);
         self.update_listeners();
     }

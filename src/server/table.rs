@@ -142,6 +142,14 @@ impl Table {
         Some(subcommand(command, sub).unwrap_or(command))
     }
 
+    /// The same by the names of the rows, whatever they were renamed to (logs have both).
+    pub fn original(&self, args: &crate::resp::Args<'_>) -> Option<&'static Command> {
+        let name = lowercase(args.get(0));
+        let command = *self.commands.iter().find(|c| c.spec.name == name)?;
+        let sub = args.try_get(1).and_then(|sub| subcommand(command, sub));
+        Some(sub.unwrap_or(command))
+    }
+
     /// All rows; a row's index is its id.
     pub fn rows(&self) -> &[&'static Command] {
         &self.commands

@@ -207,6 +207,7 @@ impl Server {
         self.update_listeners();
         self.update_slow_threshold();
         self.apply_client_memory();
+        self.update_durability();
     }
 
     /// Puts a changed option into effect. The error says why that is not possible.
@@ -235,6 +236,11 @@ impl Server {
                 None => Err("Invalid locale name".into()),
             },
             Apply::Log => crate::sys::log::reconfigure(self.config.log_options()).map_err(|e| e.to_string()),
+            Apply::Appendonly => self.apply_appendonly(),
+            Apply::AofGc => {
+                self.delete_history();
+                Ok(())
+            }
             Apply::Save => {
                 self.update_disk_gate();
                 Ok(())

@@ -3,6 +3,7 @@
 
 pub mod acl;
 pub mod admin;
+pub mod aof;
 pub mod client;
 pub(super) mod client_list;
 pub mod command;
@@ -33,6 +34,7 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     config::COMMANDS,
     shutdown::COMMANDS,
     admin::COMMANDS,
+    aof::COMMANDS,
     debug::COMMANDS,
     info::COMMANDS,
     memory::COMMANDS,
