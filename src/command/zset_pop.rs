@@ -232,7 +232,7 @@ fn pop_first(
 
 fn wait_for(ctx: &Ctx<'_>, keys: std::ops::Range<usize>, timeout_ms: i64) -> Outcome {
     let keys = keys.map(|i| ctx.args.get(i).to_vec()).collect();
-    Outcome::Block(Box::new(BlockOn { keys, kind: Some(Kind::Zset), timeout_ms }))
+    Outcome::Block(Box::new(BlockOn { keys, kind: Some(Kind::Zset), timeout_ms, args: None }))
 }
 
 fn blocking_pop(ctx: &mut Ctx<'_>, end: &End) -> CmdResult {

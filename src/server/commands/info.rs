@@ -139,7 +139,7 @@ fn clients(s: &Server, f: &mut Fields) {
     f.add("clients_in_timeout_table", s.blocking.deadlines());
     f.add("total_watched_keys", s.watches.keys());
     f.add("total_blocking_keys", s.blocking.keys());
-    f.add("total_blocking_keys_on_nokey", 0);
+    f.add("total_blocking_keys_on_nokey", s.blocking.any_write_keys());
 }
 
 fn memory(s: &Server, f: &mut Fields) {
@@ -220,6 +220,7 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("sync_partial_ok", 0);
     f.add("sync_partial_err", 0);
     f.add("expired_keys", k.expired);
+    f.add("expired_subkeys", k.expired_parts);
     f.add("expired_stale_perc", "0.00");
     f.add("expired_time_cap_reached_count", k.expire_cap_reached);
     f.add("expire_cycle_cpu_milliseconds", k.expire_us / 1000);
@@ -355,7 +356,12 @@ fn keyspace(s: &Server, f: &mut Fields) {
         let ttl = s.keyspace.average_ttl_ms(db);
         f.add(
             format_args!("db{db}"),
-            format_args!("keys={},expires={},avg_ttl={ttl},subexpiry=0", d.len(), d.volatile()),
+            format_args!(
+                "keys={},expires={},avg_ttl={ttl},subexpiry={}",
+                d.len(),
+                d.volatile(),
+                d.with_volatile_parts()
+            ),
         );
     }
 }

@@ -14,6 +14,7 @@ pub mod latency;
 pub mod memory;
 pub mod monitor;
 pub mod pubsub;
+pub mod restore;
 pub mod shutdown;
 pub mod slowlog;
 pub mod tracking;
@@ -37,6 +38,7 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     client::COMMANDS,
     tracking::COMMANDS,
     monitor::COMMANDS,
+    restore::COMMANDS,
     pubsub::COMMANDS,
     command::COMMANDS,
 ];
