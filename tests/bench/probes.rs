@@ -12,6 +12,7 @@ type Probe = fn(&[Kind]) -> Vec<Line>;
 /// All probes.
 pub const PROBES: &[(&str, Probe)] = &[
     ("memory per key", memory_per_key),
+    ("memory per element", memory_per_element),
     ("stalls while growing", stalls),
     ("expiry lag", expiry_lag),
     ("idle connections", idle_connections),
@@ -49,6 +50,44 @@ fn memory_per_key(rivals: &[Kind]) -> Vec<Line> {
     };
     let figures = all(rivals).map(measure).collect();
     vec![line("memory per key, 16 B + 16 B, 1M keys", figures, "bytes", Limit::AtMost(56.0))]
+}
+
+/// A big collection, filled to a million elements.
+struct Collection {
+    name: &'static str,
+    /// Makes the request that adds an element of this number; its reply has four bytes.
+    add: fn(&mut Vec<u8>, u64),
+    /// Bytes per element, at most.
+    limit: f64,
+}
+
+const COLLECTIONS: &[Collection] = &[Collection {
+    name: "memory per member of a sorted set, 16 B, 1M members",
+    add: |out, n| encode(out, &[b"ZADD", b"zset", n.to_string().as_bytes(), format!("m{n:015}").as_bytes()]),
+    limit: 64.0,
+}];
+
+fn memory_per_element(rivals: &[Kind]) -> Vec<Line> {
+    const ELEMENTS: u64 = 1_000_000;
+    let measure = |kind, collection: &Collection| {
+        let peer = start(kind, &[]);
+        let (mut client, mut fleet) = (Client::connect(peer.port), Fleet::connect(peer.port, 10));
+        let before = client.info("memory", "used_memory");
+        let mut next = 0;
+        while next < ELEMENTS {
+            fleet.round(100, 4, &mut |out| {
+                // Not in order: a tree that is filled in order is packed better.
+                (collection.add)(out, next * 999_983 % ELEMENTS);
+                next += 1;
+            });
+        }
+        (client.info("memory", "used_memory") - before) / ELEMENTS as f64
+    };
+    let probe = |collection: &Collection| {
+        let figures = all(rivals).map(|kind| measure(kind, collection)).collect();
+        line(collection.name, figures, "bytes", Limit::AtMost(collection.limit))
+    };
+    COLLECTIONS.iter().map(probe).collect()
 }
 
 /// Counts inserts that took the server over a millisecond while it grows to ten million keys. A shared
