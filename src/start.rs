@@ -116,16 +116,19 @@ fn run_server(mut config: Config, config_file: Option<PathBuf>) -> Result<u8, Fa
     for address in reactor.addresses() {
         log::info!(target: "aikv", "Starting AiKv server on {address}");
     }
-    log::info!(target: "aikv", "Ready to accept connections {}", reactor.transports());
-    notify(supervised, sd_notify::NotifyState::Ready);
-    let status = reactor.run();
+    let transports = reactor.transports();
+    reactor.server_mut().start_with_data(move || {
+        log::info!(target: "aikv", "Ready to accept connections {transports}");
+        notify(supervised, sd_notify::NotifyState::Ready);
+    });
+    let ended = reactor.run();
     notify(supervised, sd_notify::NotifyState::Stopping);
     if let Some(path) = pidfile
         && let Err(error) = process::remove_pidfile(&path)
     {
         log::warn!(target: "aikv", "Removing {}: {error}", path.display());
     }
-    Ok(status as u8)
+    ended.map(|status| status as u8)
 }
 
 /// The configuration file that is read when none is named.

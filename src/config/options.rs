@@ -140,8 +140,12 @@ options! {
         "rdbcompression" rdbcompression: bool = true, YesNo, MODIFIABLE;
         /// Write and check a checksum of the whole snapshot.
         "rdbchecksum" rdbchecksum: bool = true, YesNo, FIXED;
+        /// Version of the format of snapshots. 0: the lowest that holds the data, so that older servers can
+        /// load it. Else this one, at least 10: saving data that needs a later one fails.
+        "rdb-version" rdb_version: u16 = 0, int(0, 12), MODIFIABLE;
         /// Refuse writes while the last snapshot could not be written.
-        "stop-writes-on-bgsave-error" stop_writes_on_bgsave_error: bool = true, YesNo, MODIFIABLE;
+        "stop-writes-on-bgsave-error" stop_writes_on_bgsave_error: bool = true, YesNo, MODIFIABLE,
+            apply: Apply::Save;
         /// Sync a snapshot to disk while it is being written.
         "rdb-save-incremental-fsync" rdb_save_incremental_fsync: bool = true, YesNo, MODIFIABLE;
         /// Delete snapshot files that were only made for replication.

@@ -139,9 +139,9 @@ impl ChangeLog {
         }
     }
 
-    /// Records a change that is no key's.
+    /// Records a change that is no key's. That everything is gone is of interest always.
     pub fn record_other(&mut self, change: Change) {
-        if self.listening & listener::MODIFIED != 0 {
+        if self.listening & listener::MODIFIED != 0 || matches!(change, Change::Flush(None)) {
             self.entries.push(change);
         }
     }

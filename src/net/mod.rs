@@ -49,7 +49,8 @@ pub struct Reactor {
     /// Listeners at which accepting failed, and when it is tried again (monotonic milliseconds).
     accept_again: Vec<usize>,
     accept_again_ms: u64,
-    exit: Option<i32>,
+    /// How the process ends: its status, or why it failed.
+    exit: Option<Result<i32, String>>,
 }
 
 impl Reactor {
@@ -97,14 +98,14 @@ impl Reactor {
         descriptions.iter().map(name).collect::<Vec<_>>().join(" ")
     }
 
-    /// Runs until the server ends; returns the exit status.
-    pub fn run(mut self) -> i32 {
+    /// Runs until the server ends; returns the exit status, or why it failed.
+    pub fn run(mut self) -> Result<i32, String> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while self.exit.is_none() {
             self.turn(&mut events);
         }
         self.listeners.remove_socket_files();
-        self.exit.unwrap_or(0)
+        self.exit.unwrap_or(Ok(0))
     }
 
     /// One turn: wait, take events, run the clients that are ready, do what falls due, send.
@@ -124,6 +125,7 @@ impl Reactor {
         }
         self.run_round();
         self.retry_accepts();
+        self.server.step_loading();
         self.server.run_cron();
         self.server.before_sleep();
         self.resume_clients();
@@ -376,7 +378,8 @@ impl Reactor {
     fn do_net_ops(&mut self) {
         for op in std::mem::take(&mut self.server.net_ops) {
             match op {
-                NetOp::Exit(status) => self.exit = Some(status),
+                NetOp::Exit(status) => self.exit = Some(Ok(status)),
+                NetOp::Fail(failure) => self.exit = Some(Err(failure)),
                 NetOp::Rebind => self.rebind(),
             }
         }

@@ -11,6 +11,8 @@ const JOBS: &[Job] = &[
     (100, Server::sample_rates),
     (100, Server::sample_memory),
     (100, Server::tend_clients),
+    (100, Server::check_child),
+    (100, Server::save_if_due),
     (100, Server::limit_tracking_table),
     (1000, |server| server.clock.tick()),
 ];
@@ -31,6 +33,7 @@ impl Server {
         if self.debug.pause_cron {
             return;
         }
+        self.shut_down_if_asked();
         let now_ms = self.now.mono_ms();
         if self.cron.last_ms.iter().zip(JOBS).all(|(last_ms, (period_ms, _))| now_ms - last_ms < *period_ms) {
             return;
@@ -81,7 +84,10 @@ impl Server {
 
     /// Removes keys that are due. True if there are more than one turn's worth.
     fn expire_keys(&mut self) -> bool {
-        if !self.active_expire || self.keyspace.next_expiry_ms().is_none_or(|t| t > self.now.wall_ms) {
+        if !self.active_expire
+            || self.is_loading()
+            || self.keyspace.next_expiry_ms().is_none_or(|t| t > self.now.wall_ms)
+        {
             return false;
         }
         let start_ns = self.clock.mono_ns();

@@ -4,15 +4,18 @@
 
 pub mod blocking;
 pub mod call;
+pub mod child;
 pub mod client;
 pub mod commands;
 pub mod cron;
 pub mod gate;
 pub mod input;
 pub mod limits;
+pub mod load;
 pub mod memory;
 pub mod multi;
 mod push;
+pub mod snapshot;
 pub mod table;
 pub mod title;
 mod track;
@@ -87,6 +90,8 @@ pub enum NetOp {
     Rebind,
     /// The process ends with this status.
     Exit(i32),
+    /// The process ends because of this failure.
+    Fail(String),
 }
 
 /// A server.
@@ -131,6 +136,16 @@ pub struct Server {
     pub pause: Option<Pause>,
     /// Slots of clients that wait for the end of a pause.
     pub postponed: Vec<usize>,
+    /// What is known of snapshots.
+    pub snapshots: snapshot::Snapshots,
+    /// The child that writes a snapshot or rewrites the log.
+    pub child: Option<child::Child>,
+    /// The loading of data that is under way.
+    pub loading: Option<Box<load::Loading>>,
+    /// To be called when the data is loaded.
+    on_ready: Option<Box<dyn FnOnce() + Send>>,
+    /// A signal that asked for the end of the process.
+    shutdown_asked: Option<crate::sys::signals::Signal>,
     /// Why writes are refused, if they are.
     pub disk_error: Option<String>,
     /// Where the process stands.
@@ -221,6 +236,11 @@ impl Server {
             monitors: Vec::new(),
             pause: None,
             postponed: Vec::new(),
+            snapshots: snapshot::Snapshots::default(),
+            child: None,
+            loading: None,
+            on_ready: None,
+            shutdown_asked: None,
             disk_error: None,
             process: Process::default(),
             listen_check: |_, _| Ok(()),
@@ -284,7 +304,10 @@ impl Server {
 
     /// Whether the loop should go on without waiting.
     pub fn has_urgent_work(&self) -> bool {
-        self.memory.evicting || !self.resumed.is_empty() || !self.pending_writes.is_empty()
+        self.memory.evicting
+            || self.loading.is_some()
+            || !self.resumed.is_empty()
+            || !self.pending_writes.is_empty()
     }
 
     /// The background thread has finished something.
@@ -295,7 +318,7 @@ impl Server {
 
     /// Whether data is being loaded.
     pub fn is_loading(&self) -> bool {
-        false
+        self.loading.is_some()
     }
 
     // ---- clients ----

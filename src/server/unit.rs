@@ -198,6 +198,7 @@ impl Server {
             Change::Flush(Some(db)) => self.blocking.db_ready(*db),
             Change::Flush(None) => {
                 (0..self.keyspace.databases()).for_each(|db| self.blocking.db_ready(db));
+                self.flushed_all();
             }
         }
     }

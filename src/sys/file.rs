@@ -1,9 +1,10 @@
 //! Files that must survive a crash: replace whole, sync, sync the directory, lock. Formats are elsewhere.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 
 use super::process::check;
 
@@ -31,17 +32,20 @@ pub fn temporary_beside(path: &Path) -> PathBuf {
 
 /// Renames a file that is already synced and makes the new name durable.
 pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
+    Fault::strike(Operation::Rename)?;
     fs::rename(from, to)?;
     fsync_dir(directory_of(to))
 }
 
 /// Waits until content and metadata of a file are on disk.
 pub fn fsync(file: &File) -> io::Result<()> {
+    Fault::strike(Operation::Sync)?;
     file.sync_all()
 }
 
 /// Waits until the content of a file, and what is needed to read it back, is on disk.
 pub fn fdatasync(file: &File) -> io::Result<()> {
+    Fault::strike(Operation::Sync)?;
     file.sync_data()
 }
 
@@ -87,6 +91,131 @@ pub fn sync_range(file: &File, offset: u64, length: u64) -> io::Result<()> {
 pub fn drop_cache(file: &File) {
     // SAFETY: an open descriptor; no memory is involved.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+/// A file that is written from its start to its end. What is written may be sent to disk on the way, so that
+/// the sync at the end finds little left to do.
+#[derive(Debug)]
+pub struct OutFile {
+    file: File,
+    at: u64,
+    sent: u64,
+    send_every: u64,
+}
+
+/// Bytes after which a file is sent on to disk.
+const SEND_BYTES: u64 = 4 << 20;
+
+/// When the content of a file goes to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// Some megabytes at a time, while it is written.
+    Incremental,
+    /// At the end.
+    AtEnd,
+}
+
+impl OutFile {
+    /// Creates the file, or empties it.
+    pub fn create(path: &Path, sending: Sending) -> io::Result<OutFile> {
+        let send_every = if sending == Sending::Incremental { SEND_BYTES } else { u64::MAX };
+        Ok(OutFile { file: File::create(path)?, at: 0, sent: 0, send_every })
+    }
+
+    /// Waits until everything is on disk; the kernel need not keep it in memory.
+    pub fn finish(self) -> io::Result<()> {
+        fsync(&self.file)?;
+        drop_cache(&self.file);
+        Ok(())
+    }
+}
+
+impl Write for OutFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let allowed = Fault::allowed(self.at, bytes.len())?;
+        let written = self.file.write(&bytes[..allowed])?;
+        self.at += written as u64;
+        if self.at - self.sent >= self.send_every {
+            sync_range(&self.file, self.sent, self.at - self.sent)?;
+            self.sent = self.at;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for OutFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// What an injected fault makes fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Operation {
+    /// Writing behind the first bytes of an [`OutFile`].
+    Write = 1,
+    /// Syncing a file.
+    Sync = 2,
+    /// Renaming a file.
+    Rename = 3,
+}
+
+/// A fault of the disk, for tests (DEBUG DISK-FAULT). It holds for this process and the children it makes from
+/// then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What fails.
+    pub operation: Operation,
+    /// The system's error number; 0: writes take a few bytes at a time, and nothing fails.
+    pub errno: i32,
+    /// Bytes of a file that can still be written.
+    pub after: u64,
+}
+
+/// Bytes that a short write takes.
+const SHORT_WRITE: usize = 7;
+
+static FAULTY: AtomicU8 = AtomicU8::new(0);
+static FAULT_ERRNO: AtomicI32 = AtomicI32::new(0);
+static FAULT_AFTER: AtomicU64 = AtomicU64::new(0);
+
+impl Fault {
+    /// Lets the disk fail, or no longer.
+    pub fn inject(fault: Option<Fault>) {
+        FAULT_ERRNO.store(fault.map_or(0, |fault| fault.errno), Ordering::Relaxed);
+        FAULT_AFTER.store(fault.map_or(0, |fault| fault.after), Ordering::Relaxed);
+        FAULTY.store(fault.map_or(0, |fault| fault.operation as u8), Ordering::Release);
+    }
+
+    fn is_injected(operation: Operation) -> bool {
+        FAULTY.load(Ordering::Acquire) == operation as u8
+    }
+
+    /// The error of an operation, if it is to fail.
+    pub fn strike(operation: Operation) -> io::Result<()> {
+        match Fault::is_injected(operation) {
+            true => Err(io::Error::from_raw_os_error(FAULT_ERRNO.load(Ordering::Relaxed))),
+            false => Ok(()),
+        }
+    }
+
+    /// How many of `len` bytes may be written to a file that has `at`.
+    pub fn allowed(at: u64, len: usize) -> io::Result<usize> {
+        if !Fault::is_injected(Operation::Write) {
+            return Ok(len);
+        }
+        let room = FAULT_AFTER.load(Ordering::Relaxed).saturating_sub(at);
+        match FAULT_ERRNO.load(Ordering::Relaxed) {
+            0 => Ok(len.min(SHORT_WRITE)),
+            _ if room > 0 => Ok(len.min(usize::try_from(room).unwrap_or(usize::MAX))),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
 }
 
 #[cfg(test)]

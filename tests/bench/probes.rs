@@ -12,7 +12,7 @@ type Probe = fn(&[Kind]) -> Vec<Line>;
 /// All probes.
 pub const PROBES: &[(&str, Probe)] = &[
     ("memory per key", memory_per_key),
-    ("memory per element", memory_per_element),
+    ("memory of collections", memory_of_collections),
     ("stalls while growing", stalls),
     ("expiry lag", expiry_lag),
     ("idle connections", idle_connections),
@@ -52,42 +52,60 @@ fn memory_per_key(rivals: &[Kind]) -> Vec<Line> {
     vec![line("memory per key, 16 B + 16 B, 1M keys", figures, "bytes", Limit::AtMost(56.0))]
 }
 
-/// A big collection, filled to a million elements.
+/// A collection whose memory is measured.
 struct Collection {
     name: &'static str,
-    /// Makes the request that adds an element of this number; its reply has four bytes.
-    add: fn(&mut Vec<u8>, u64),
-    /// Bytes per element, at most.
+    /// Elements it gets.
+    len: u64,
+    /// The command that adds some.
+    command: &'static [u8],
+    /// Writes the arguments that add element `n`.
+    add: fn(&mut Vec<Vec<u8>>, u64),
+    /// Most bytes an element may take.
     limit: f64,
 }
 
-const COLLECTIONS: &[Collection] = &[Collection {
-    name: "memory per member of a sorted set, 16 B, 1M members",
-    add: |out, n| encode(out, &[b"ZADD", b"zset", n.to_string().as_bytes(), format!("m{n:015}").as_bytes()]),
-    limit: 64.0,
-}];
+/// All of them.
+const COLLECTIONS: &[Collection] = &[
+    Collection {
+        name: "list of 1M elements of 16 B",
+        len: 1_000_000,
+        command: b"RPUSH",
+        add: |args, n| args.push(format!("e{n:015}").into_bytes()),
+        limit: 20.0,
+    },
+    Collection {
+        name: "sorted set of 1M members of 16 B",
+        len: 1_000_000,
+        command: b"ZADD",
+        add: |args, n| {
+            // Not in order: a tree that is filled in order is packed better.
+            let n = n * 999_983 % 1_000_000;
+            args.push(n.to_string().into_bytes());
+            args.push(format!("m{n:015}").into_bytes());
+        },
+        limit: 64.0,
+    },
+];
 
-fn memory_per_element(rivals: &[Kind]) -> Vec<Line> {
-    const ELEMENTS: u64 = 1_000_000;
-    let measure = |kind, collection: &Collection| {
+fn memory_of_collections(rivals: &[Kind]) -> Vec<Line> {
+    const AT_ONCE: u64 = 100;
+    let measure = |collection: &Collection, kind| {
         let peer = start(kind, &[]);
-        let (mut client, mut fleet) = (Client::connect(peer.port), Fleet::connect(peer.port, 10));
+        let mut client = Client::connect(peer.port);
         let before = client.info("memory", "used_memory");
-        let mut next = 0;
-        while next < ELEMENTS {
-            fleet.round(100, 4, &mut |out| {
-                // Not in order: a tree that is filled in order is packed better.
-                (collection.add)(out, next * 999_983 % ELEMENTS);
-                next += 1;
-            });
+        for first in (0..collection.len).step_by(AT_ONCE as usize) {
+            let mut args = vec![collection.command.to_vec(), b"collection".to_vec()];
+            (first..first + AT_ONCE).for_each(|n| (collection.add)(&mut args, n));
+            client.ask(&args.iter().map(Vec::as_slice).collect::<Vec<_>>());
         }
-        (client.info("memory", "used_memory") - before) / ELEMENTS as f64
+        (client.info("memory", "used_memory") - before) / collection.len as f64
     };
-    let probe = |collection: &Collection| {
-        let figures = all(rivals).map(|kind| measure(kind, collection)).collect();
-        line(collection.name, figures, "bytes", Limit::AtMost(collection.limit))
+    let line_of = |collection: &Collection| {
+        let figures = all(rivals).map(|kind| measure(collection, kind)).collect();
+        line(collection.name, figures, "bytes each", Limit::AtMost(collection.limit))
     };
-    COLLECTIONS.iter().map(probe).collect()
+    COLLECTIONS.iter().map(line_of).collect()
 }
 
 /// Counts inserts that took the server over a millisecond while it grows to ten million keys. A shared

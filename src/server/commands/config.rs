@@ -231,6 +231,10 @@ impl Server {
                 None => Err("Invalid locale name".into()),
             },
             Apply::Log => crate::sys::log::reconfigure(self.config.log_options()).map_err(|e| e.to_string()),
+            Apply::Save => {
+                self.update_disk_gate();
+                Ok(())
+            }
             Apply::Dir => crate::sys::process::chdir(&self.config.dir).map_err(|e| e.to_string()),
             _ => {
                 self.apply_all();

@@ -1,7 +1,7 @@
 //! DEBUG: a look inside, and switches for tests. One row a subcommand: name, arguments, function and help.
 //! It is refused unless the option enable-debug-command lets the caller in.
 
-use super::debug_look as look;
+use super::{debug_data as data, debug_look as look};
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Flags, SPEC, Spec};
 use crate::command::{Outcome, args};
@@ -86,6 +86,13 @@ const SUBCOMMANDS: &[Sub] = &[
     sub("DICT-RESIZING", 1..=1, accept, "<0|1>", "Accepted; tables grow in small steps here."),
     sub("DIGEST", 0..=0, look::digest, "", "Digest of all data."),
     sub("DIGEST-VALUE", 0..=ANY, look::digest_value, "<key> [<key> ...]", "Digest of each key's value."),
+    sub(
+        "DISK-FAULT",
+        1..=3,
+        data::disk_fault,
+        "NONE | <WRITE|SYNC|RENAME> <SHORT|ENOSPC|EIO|EACCES> [<bytes>]",
+        "Let the disk fail.",
+    ),
     sub("ERROR", 1..=1, error_reply, "<text>", "Reply with this error."),
     sub("HTSTATS", 1..=2, look::htstats, "<db> [full]", "Figures about a database's table."),
     sub("HTSTATS-KEY", 1..=2, look::htstats_key, "<key> [full]", "Figures about a value's table."),
@@ -109,7 +116,7 @@ const SUBCOMMANDS: &[Sub] = &[
         "<size>",
         "Bytes from which on a list element gets its own node.",
     ),
-    sub("RELOAD", 0..=ANY, no_persistence, "[option ...]", "Save a snapshot and load it."),
+    sub("RELOAD", 0..=ANY, data::reload, "[MERGE] [NOFLUSH] [NOSAVE]", "Save a snapshot and load it."),
     sub("REPLICATE", 1..=ANY, replicate, "<argument> [...]", "Send a command to the replicas."),
     sub(
         "REPLYBUFFER",

@@ -5,6 +5,7 @@ use crate::command::Outcome;
 use crate::command::error::CmdResult;
 use crate::command::spec::{Acl, Flags, SPEC, Spec};
 use crate::pubsub::Kind;
+use crate::server::child::Job;
 use crate::server::table::Handler;
 use crate::server::{AIKV_VERSION, REDIS_VERSION, Server, ServerCtx};
 use crate::sys::{alloc, process};
@@ -196,12 +197,60 @@ fn percent(part: u64, whole: u64) -> f64 {
 fn persistence(s: &Server, f: &mut Fields) {
     f.add("loading", u8::from(s.is_loading()));
     f.add("async_loading", 0);
-    f.add("rdb_changes_since_last_save", s.keyspace.changes.dirty);
-    f.add("rdb_bgsave_in_progress", 0);
-    f.add("rdb_last_save_time", s.process.started_ms / 1000);
-    f.add("rdb_saves", 0);
+    child(s, f);
+    let (saved, job) = (&s.snapshots, s.child.as_ref().map(|child| child.job));
+    let seconds = |seconds: Option<u64>| seconds.map_or(-1, |seconds| seconds as i64);
+    let current = s.child.as_ref().filter(|child| child.job == Job::Snapshot);
+    let current = current.map(|child| s.now.mono_ms().saturating_sub(child.started_ms) / 1000);
+    f.add("rdb_changes_since_last_save", s.unsaved_changes());
+    f.add("rdb_bgsave_in_progress", u8::from(job == Some(Job::Snapshot)));
+    f.add("rdb_last_save_time", saved.last_save_s);
+    f.add("rdb_last_bgsave_status", if saved.last_failed { "err" } else { "ok" });
+    f.add("rdb_last_bgsave_time_sec", seconds(saved.last_duration_s));
+    f.add("rdb_current_bgsave_time_sec", seconds(current));
+    f.add("rdb_saves", saved.saves);
+    f.add("rdb_last_cow_size", saved.last_cow);
+    f.add("rdb_last_load_keys_expired", saved.loaded.expired);
+    f.add("rdb_last_load_keys_loaded", saved.loaded.keys);
     f.add("aof_enabled", 0);
     f.add("aof_rewrite_in_progress", 0);
+    loading(s, f);
+}
+
+/// How far the child is that saves.
+fn child(s: &Server, f: &mut Fields) {
+    let Some(child) = &s.child else {
+        for name in ["current_cow_peak", "current_cow_size", "current_cow_size_age"] {
+            f.add(name, 0);
+        }
+        f.add("current_fork_perc", "0.00");
+        f.add("current_save_keys_processed", 0);
+        f.add("current_save_keys_total", 0);
+        return;
+    };
+    let report = child.report;
+    f.add("current_cow_peak", child.cow_peak);
+    f.add("current_cow_size", report.cow);
+    let age_s = s.now.mono_ms().saturating_sub(child.reported_ms) / 1000;
+    f.add("current_cow_size_age", if report.cow == 0 { 0 } else { age_s });
+    f.add("current_fork_perc", format_args!("{:.2}", percent(report.keys, child.keys_total)));
+    f.add("current_save_keys_processed", report.keys);
+    f.add("current_save_keys_total", child.keys_total);
+}
+
+/// How far the loading is that is under way.
+fn loading(s: &Server, f: &mut Fields) {
+    let Some(loading) = &s.loading else { return };
+    let (total, loaded) = (loading.total_bytes, loading.position());
+    let elapsed_s = (s.now.wall_ms / 1000 - loading.started_s).max(0) as u64;
+    // Unknown as long as nothing was read.
+    let eta_s = if loaded == 0 { 1 } else { elapsed_s * total.saturating_sub(loaded) / loaded };
+    f.add("loading_start_time", loading.started_s);
+    f.add("loading_total_bytes", total);
+    f.add("loading_rdb_used_mem", loading.used_memory());
+    f.add("loading_loaded_bytes", loaded);
+    f.add("loading_loaded_perc", format_args!("{:.2}", percent(loaded, total)));
+    f.add("loading_eta_seconds", eta_s);
 }
 
 fn stats(s: &Server, f: &mut Fields) {

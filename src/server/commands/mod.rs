@@ -8,6 +8,7 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
+mod debug_data;
 mod debug_look;
 pub mod info;
 pub mod latency;
@@ -15,6 +16,7 @@ pub mod memory;
 pub mod monitor;
 pub mod pubsub;
 pub mod restore;
+pub mod save;
 pub mod shutdown;
 pub mod slowlog;
 pub mod tracking;
@@ -39,6 +41,7 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     tracking::COMMANDS,
     monitor::COMMANDS,
     restore::COMMANDS,
+    save::COMMANDS,
     pubsub::COMMANDS,
     command::COMMANDS,
 ];

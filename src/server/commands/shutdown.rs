@@ -4,9 +4,11 @@ use crate::command::Outcome;
 use crate::command::args::{Cursor, is};
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Flags, SPEC, Spec};
+use crate::config::ShutdownFlags;
+use crate::server::child::Job;
 use crate::server::table::Handler;
 use crate::server::{NetOp, Server, ServerCtx};
-use crate::sys::signals::Signal;
+use crate::sys::signals::{self, Signal, Urgency};
 
 /// The rows.
 pub const COMMANDS: &[(Spec, Handler)] = &[(
@@ -34,45 +36,97 @@ pub const COMMANDS: &[(Spec, Handler)] = &[(
 /// Nothing to abort.
 const NO_SHUTDOWN: CmdError = CmdError::new("ERR No shutdown in progress.");
 
+/// The data could not be saved.
+const SHUTDOWN_FAILED: CmdError = CmdError::new("ERR Errors trying to SHUTDOWN. Check logs.");
+
 fn shutdown(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let mut cursor = Cursor::new(ctx.args, 1);
-    let (mut save, mut nosave, mut abort, mut others) = (false, false, false, false);
+    let (mut asked, mut abort) = (ShutdownFlags::DEFAULT, false);
     while !cursor.is_done() {
         let word = cursor.take()?;
         match () {
-            () if is(word, "save") => save = true,
-            () if is(word, "nosave") => nosave = true,
+            () if is(word, "save") => asked = asked.with(ShutdownFlags::SAVE),
+            () if is(word, "nosave") => asked = asked.with(ShutdownFlags::NOSAVE),
+            () if is(word, "now") => asked = asked.with(ShutdownFlags::NOW),
+            () if is(word, "force") => asked = asked.with(ShutdownFlags::FORCE),
             () if is(word, "abort") => abort = true,
-            () if is(word, "now") || is(word, "force") => others = true,
             () => return Err(error::SYNTAX),
         }
     }
-    if (save && nosave) || (abort && (save || nosave || others)) {
+    let both = ShutdownFlags::SAVE.with(ShutdownFlags::NOSAVE);
+    if asked.contains(both) || (abort && asked != ShutdownFlags::DEFAULT) {
         return Err(error::SYNTAX);
     }
     if abort {
-        return Err(NO_SHUTDOWN);
+        return abort_shutdown(ctx);
     }
     log::warn!(target: "aikv", "User requested shutdown...");
-    ctx.server.shut_down();
+    if !ctx.server.shut_down(asked) {
+        return Err(SHUTDOWN_FAILED);
+    }
     // No reply: the client sees the end of the connection.
     ctx.client.close_now();
     Ok(Outcome::Done)
 }
 
+fn abort_shutdown(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    ctx.server.shutdown_asked.take().ok_or(NO_SHUTDOWN)?;
+    log::warn!(target: "aikv", "Shutdown manually aborted.");
+    ctx.client.reply.ok();
+    Ok(Outcome::Done)
+}
+
 impl Server {
-    /// Ends the process because a signal asked for it.
+    /// Notes that a signal asked for the end of the process; the cron sees to it.
     pub fn shutdown_by_signal(&mut self, signal: Signal) {
-        let name = match signal {
-            Signal::Interrupt => "SIGINT",
-            _ => "SIGTERM",
-        };
-        log::warn!(target: "aikv", "Received {name} scheduling shutdown...");
-        self.shut_down();
+        log::warn!(target: "aikv", "Received {} scheduling shutdown...", signal_name(signal));
+        self.shutdown_asked = Some(signal);
     }
 
-    fn shut_down(&mut self) {
+    /// Ends the process if a signal asked for it.
+    pub(in crate::server) fn shut_down_if_asked(&mut self) {
+        let Some(signal) = self.shutdown_asked.take() else { return };
+        let flags = match signal {
+            Signal::Interrupt => self.config.shutdown_on_sigint,
+            _ => self.config.shutdown_on_sigterm,
+        };
+        if !self.shut_down(flags) {
+            let name = signal_name(signal);
+            log::warn!(
+                target: "aikv",
+                "{name} received but errors trying to shut down the server, check the logs for more information"
+            );
+        }
+    }
+
+    /// Saves what is to be saved and ends the process; false if that failed and the process goes on.
+    fn shut_down(&mut self, asked: ShutdownFlags) -> bool {
+        signals::set_urgency(Urgency::ShuttingDown);
+        if self.child.as_ref().is_some_and(|child| child.job == Job::Snapshot) {
+            log::warn!(target: "aikv", "There is a child saving an .rdb. Killing it!");
+        }
+        self.kill_child_now();
+        let by_points = self.has_save_points() && !asked.contains(ShutdownFlags::NOSAVE);
+        if (by_points || asked.contains(ShutdownFlags::SAVE)) && !self.is_loading() {
+            log::info!(target: "aikv", "Saving the final RDB snapshot before exiting.");
+            if self.save_now().is_err() {
+                if !asked.contains(ShutdownFlags::FORCE) {
+                    log::error!(target: "aikv", "Error trying to save the DB, can't exit.");
+                    signals::set_urgency(Urgency::Normal);
+                    return false;
+                }
+                log::error!(target: "aikv", "Error trying to save the DB, exiting anyway.");
+            }
+        }
         log::warn!(target: "aikv", "AiKv is now ready to exit, bye bye...");
         self.net_ops.push(NetOp::Exit(0));
+        true
+    }
+}
+
+fn signal_name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Interrupt => "SIGINT",
+        _ => "SIGTERM",
     }
 }
