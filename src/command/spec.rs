@@ -81,13 +81,15 @@ pub struct Deprecated {
     pub replaced_by: &'static str,
 }
 
-/// The reply of a blocking command whose time is over.
+/// The reply of a blocking command whose time is over, or that may not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTimeout {
     /// Null.
     Null,
     /// Null array.
     NullArray,
+    /// Null array at the deadline, null where it may not wait at all (BLMOVE).
+    NullArrayOrNull,
 }
 
 /// Finds keys in an argv: pushes (argument index, access flags).

@@ -58,6 +58,8 @@ pub mod event {
     pub const KEY_MISS: Event = Event::new(class::KEY_MISS, "keymiss");
     /// The key did not exist before.
     pub const NEW: Event = Event::new(class::NEW, "new");
+    /// Fields of a hash were over.
+    pub const FIELDS_EXPIRED: Event = Event::new(class::HASH, "hexpired");
     /// The key was removed.
     pub const DEL: Event = Event::new(class::GENERIC, "del");
 }
@@ -148,6 +150,13 @@ impl ChangeLog {
     pub fn record_removal(&mut self, db: usize, key: &[u8], command: &[u8]) {
         if self.listening & listener::PROPAGATION != 0 {
             self.implicit.push((db, OwnedArgs::from_slices(&[command, key])));
+        }
+    }
+
+    /// Records that the keyspace removed a field of a hash by itself.
+    pub fn record_field_removal(&mut self, db: usize, key: &[u8], field: &[u8]) {
+        if self.listening & listener::PROPAGATION != 0 {
+            self.implicit.push((db, OwnedArgs::from_slices(&[b"HDEL", key, field])));
         }
     }
 

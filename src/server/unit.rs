@@ -20,6 +20,10 @@ pub struct Unit {
     pub commands: u64,
     /// Whether a command of a transaction or script runs: it must answer at once, with one reply.
     pub no_waiting: bool,
+    /// Whether a command of a caller's ran that names its keys: what it removed on its way (keys and fields
+    /// whose time was over) belongs together. A walk over the keyspace, and the server itself, remove each
+    /// for itself.
+    pub together: bool,
     /// The client whose command runs; 0: nobody's.
     pub(super) client: u64,
     /// Number of the unit's changes of which tracking clients were told already.
@@ -119,6 +123,7 @@ impl Server {
     #[inline]
     pub(super) fn enter_unit(&mut self) {
         if self.unit.depth == 0 {
+            self.unit.together = false;
             self.keyspace.begin(self.now.wall_ms);
         }
         self.unit.depth += 1;
@@ -140,7 +145,8 @@ impl Server {
 
     /// Reads the change log once for all who listen.
     fn end_of_unit(&mut self) {
-        let taken = if self.unit.ops.is_empty() { Taken::Apart } else { Taken::Whole };
+        let apart = self.unit.ops.is_empty() && !self.unit.together;
+        let taken = if apart { Taken::Apart } else { Taken::Whole };
         let mut ops = self.keyspace.changes.take_implicit();
         ops.append(&mut self.unit.ops);
         if !ops.is_empty() {
@@ -188,8 +194,12 @@ impl Server {
                 self.blocking.db_ready(*a);
                 self.blocking.db_ready(*b);
             }
-            Change::Flush(None) => self.flushed_all(),
-            Change::Flush(Some(_)) => {}
+            // Whoever waits for a key whatever becomes of it has to look again.
+            Change::Flush(Some(db)) => self.blocking.db_ready(*db),
+            Change::Flush(None) => {
+                (0..self.keyspace.databases()).for_each(|db| self.blocking.db_ready(db));
+                self.flushed_all();
+            }
         }
     }
 
@@ -310,6 +320,9 @@ mod tests {
         world.effects(&set);
         assert_eq!(world.wait(20), [""; 0]);
         assert_eq!(world.effects(&["GET a"]), ["DEL a"]);
+        world.effects(&["SET d 1 PX 10", "SET e 1 PX 10"]);
+        world.wait(20);
+        assert_eq!(world.effects(&["EXISTS d e"]), ["MULTI", "DEL d", "DEL e", "EXEC"]);
         assert_eq!(world.effects(&["SET b 2"]), ["MULTI", "DEL b", "SET b 2", "EXEC"]);
         assert_eq!(world.effects(&["SCAN 0 COUNT 100", "GET c"]), ["DEL c"]);
         world.effects(&set);

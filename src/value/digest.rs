@@ -2,8 +2,9 @@
 //! encoded. They are those of Redis 7.4 to the byte, so that the data of two servers can be compared; Redis
 //! 7.0 differs in scores that are no integers. Knows no database and no command.
 
+use super::stream::{Id, Stream};
 use super::string::{self, Digits};
-use super::{Direction, Entry, Kind, hash, kind, list, set, zset};
+use super::{Direction, Entry, Kind, hash, kind, list, set, stream, zset};
 use crate::collections::listpack;
 use crate::util::crc::sha1;
 use crate::util::num::push_f64;
@@ -87,10 +88,21 @@ fn mix_value(mix: &mut Mix, entry: &Entry) {
             }
             mix.any_order(&element.0);
         }),
-        Kind::Stream => unreachable!("there are no streams"),
+        Kind::Stream => mix_stream(mix, stream::view(entry)),
     }
     if entry.expiry().is_some() {
         mix.any_order(EXPIRES);
+    }
+}
+
+/// Only the entries: groups are no part of Redis' digests.
+fn mix_stream(mix: &mut Mix, stream: &Stream) {
+    for item in stream.range(Id::MIN, Id::MAX, Direction::Forward) {
+        mix.next(format!("{}.{}", item.id.ms, item.id.seq).as_bytes());
+        for (field, value) in item.fields() {
+            mix.next(field.bytes(&mut listpack::Digits::default()));
+            mix.next(value.bytes(&mut listpack::Digits::default()));
+        }
     }
 }
 

@@ -226,6 +226,10 @@ impl Server {
                 Ok(())
             }
             Apply::Maxclients => self.apply_maxclients(),
+            Apply::Locale => match crate::sys::locale::Collation::named(&self.config.locale_collate) {
+                Some(_) => Ok(()),
+                None => Err("Invalid locale name".into()),
+            },
             Apply::Log => crate::sys::log::reconfigure(self.config.log_options()).map_err(|e| e.to_string()),
             Apply::Save => {
                 self.update_disk_gate();

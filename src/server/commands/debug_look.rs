@@ -14,7 +14,9 @@ use crate::sys::alloc;
 use crate::util::crc::hex;
 use crate::util::glob::{self, Case};
 use crate::value::digest::{self, Digest, Mix};
-use crate::value::{Digits, Entry, Kind, Object, Value, encoding, hash, kind, list, set, string, zset};
+use crate::value::{
+    Digits, Entry, Kind, Object, Value, encoding, hash, kind, list, set, stream, string, zset,
+};
 use std::ffi::CString;
 
 /// Argument `i`'s entry, even if its time is over.
@@ -80,7 +82,8 @@ fn serialized_len(entry: &Entry) -> usize {
                 }
             }
         }
-        other @ Kind::Stream => unreachable!("there are no values of type {}", other.name()),
+        // The ID of a node takes 17 bytes, its length two.
+        Kind::Stream => stream::view(entry).nodes().map(|(_, node)| node.len() + 19).sum(),
     }
 }
 
@@ -305,6 +308,31 @@ pub(super) fn listpack(ctx: &mut ServerCtx<'_>) -> CmdResult {
         log::info!(target: "aikv", "DEBUG LISTPACK: {}", value.bytes(&mut Digits::default()).escape_ascii());
     }
     ctx.client.reply.simple("Listpack structure printed to the log");
+    Ok(Outcome::Done)
+}
+
+/// QUICKLIST of a value that is none.
+const NO_QUICKLIST: CmdError = CmdError::new("ERR Not a quicklist encoded object.");
+
+/// Writes the nodes of a long list to the log, and their elements if that is asked for.
+pub(super) fn quicklist(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    let entry = find(ctx, 2).ok_or(error::NO_SUCH_KEY)?;
+    let Payload::Object(Object::List(quicklist)) = entry.payload() else { return Err(NO_QUICKLIST) };
+    let with_elements = ctx.args.try_get(3).is_some_and(|word| word != b"0");
+    let mut scratch = Vec::new();
+    for (i, node) in quicklist.nodes().enumerate() {
+        let form = if node.is_plain() { "plain" } else { "packed" };
+        let packed = node.lzf().map_or(String::new(), |(data, _)| format!(", {} compressed", data.len()));
+        let (len, bytes) = (node.len(), raw_len(node));
+        log::info!(target: "aikv", "DEBUG QUICKLIST: node {i} {form}: {len} elements, {bytes} bytes{packed}");
+        if with_elements && !node.is_plain() {
+            for value in crate::collections::listpack::iter(node.bytes(&mut scratch)) {
+                let shown = value.bytes(&mut Digits::default()).escape_ascii().to_string();
+                log::info!(target: "aikv", "DEBUG QUICKLIST: {shown}");
+            }
+        }
+    }
+    ctx.client.reply.simple("Quicklist structure printed to the log");
     Ok(Outcome::Done)
 }
 

@@ -140,7 +140,7 @@ fn clients(s: &Server, f: &mut Fields) {
     f.add("clients_in_timeout_table", s.blocking.deadlines());
     f.add("total_watched_keys", s.watches.keys());
     f.add("total_blocking_keys", s.blocking.keys());
-    f.add("total_blocking_keys_on_nokey", 0);
+    f.add("total_blocking_keys_on_nokey", s.blocking.any_write_keys());
 }
 
 fn memory(s: &Server, f: &mut Fields) {
@@ -244,7 +244,7 @@ fn loading(s: &Server, f: &mut Fields) {
     let (total, loaded) = (loading.total_bytes, loading.position());
     let elapsed_s = (s.now.wall_ms / 1000 - loading.started_s).max(0) as u64;
     // Unknown as long as nothing was read.
-    let eta_s = if loaded == 0 { 1 } else { elapsed_s * total.saturating_sub(loaded) / loaded };
+    let eta_s = (elapsed_s * total.saturating_sub(loaded)).checked_div(loaded).unwrap_or(1);
     f.add("loading_start_time", loading.started_s);
     f.add("loading_total_bytes", total);
     f.add("loading_rdb_used_mem", loading.used_memory());
@@ -269,6 +269,7 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("sync_partial_ok", 0);
     f.add("sync_partial_err", 0);
     f.add("expired_keys", k.expired);
+    f.add("expired_subkeys", k.expired_parts);
     f.add("expired_stale_perc", "0.00");
     f.add("expired_time_cap_reached_count", k.expire_cap_reached);
     f.add("expire_cycle_cpu_milliseconds", k.expire_us / 1000);
@@ -404,7 +405,12 @@ fn keyspace(s: &Server, f: &mut Fields) {
         let ttl = s.keyspace.average_ttl_ms(db);
         f.add(
             format_args!("db{db}"),
-            format_args!("keys={},expires={},avg_ttl={ttl},subexpiry=0", d.len(), d.volatile()),
+            format_args!(
+                "keys={},expires={},avg_ttl={ttl},subexpiry={}",
+                d.len(),
+                d.volatile(),
+                d.with_volatile_parts()
+            ),
         );
     }
 }
