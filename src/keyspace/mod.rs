@@ -106,7 +106,7 @@ pub struct Keyspace {
     pub touching: bool,
     /// Which frees go to the background thread.
     pub lazy_free: LazyFree,
-    /// Bytes from which on an element of a list gets a node of its own (a switch for tests); 0: as configured.
+    /// Bytes from which on an element of a list gets a node of its own (for tests); 0: when it fills one.
     pub list_plain_from: usize,
     background: Background,
     pool: evict::Pool,
