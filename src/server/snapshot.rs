@@ -9,7 +9,7 @@ use crate::config::MaxmemoryPolicy;
 use crate::rdb::{self, Ages, Observer, Options, Purpose, Version, Written};
 use crate::sys::file::{OutFile, Sending, rename_durably};
 use crate::sys::fork::{ChildEnd, Pid};
-use crate::sys::{alloc, process};
+use crate::sys::{alloc, process, signals};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -78,6 +78,13 @@ impl Observer for Slowly {
 }
 
 impl Server {
+    /// Lets save points act: this server keeps its data.
+    pub(super) fn begin_saving(&mut self) {
+        self.snapshots.automatic = true;
+        self.snapshots.last_save_s = self.now.wall_ms / 1000;
+        signals::set_doomed_file(&unfinished(process::pid() as Pid));
+    }
+
     /// Changes since the last snapshot.
     pub fn unsaved_changes(&self) -> u64 {
         self.keyspace.changes.dirty - self.snapshots.saved_dirty
