@@ -41,10 +41,11 @@ pub fn is(bytes: &[u8], word: &str) -> bool {
 /// A blocking timeout in seconds (fractions allowed) as milliseconds; 0 means for ever.
 pub fn timeout_ms(bytes: &[u8]) -> Result<i64, CmdError> {
     let seconds = num::parse_f64(bytes).ok_or(error::TIMEOUT_NOT_FLOAT)?;
-    if seconds < 0.0 {
+    // Less than a millisecond below zero counts as zero.
+    let ms = (seconds * 1000.0).ceil();
+    if ms < 0.0 {
         return Err(error::TIMEOUT_NEGATIVE);
     }
-    let ms = (seconds * 1000.0).ceil();
     if ms > i64::MAX as f64 / 2.0 {
         return Err(error::TIMEOUT_OUT_OF_RANGE);
     }

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::keyspace::change::listener;
 use crate::keyspace::{Key, Keyspace};
 use crate::resp::{Args, OwnedArgs, Reply};
+use crate::value::list;
 
 /// Keys whose memory is fetched together: enough to overlap, few enough to stay in the first-level cache.
 const KEYS_AHEAD: usize = 16;
@@ -43,6 +44,10 @@ pub struct Ctx<'a> {
     pub propagate: Propagate,
     /// Whether the caller may be made to wait (not inside MULTI and scripts).
     pub may_block: bool,
+    /// Whether a script runs it: what has no order of its own is given one.
+    pub in_script: bool,
+    /// Whether the user may read every key (SORT looks at keys that are not among its arguments).
+    pub reads_all_keys: bool,
     /// The hash of the argument that was looked up ahead.
     hashed: Hashed,
 }
@@ -68,7 +73,19 @@ impl<'a> Ctx<'a> {
         hashed: Hashed,
     ) -> Self {
         let propagate = Propagate::Verbatim;
-        Ctx { ks, db, args, reply, config, name, propagate, may_block: false, hashed }
+        Ctx {
+            ks,
+            db,
+            args,
+            reply,
+            config,
+            name,
+            propagate,
+            may_block: false,
+            in_script: false,
+            reads_all_keys: true,
+            hashed,
+        }
     }
 
     /// Argument `i` as a key; the hash made while prefetching is used again.
@@ -89,6 +106,16 @@ impl<'a> Ctx<'a> {
     /// Milliseconds since 1970 of this unit.
     pub fn now_ms(&self) -> i64 {
         self.ks.now_ms()
+    }
+
+    /// How lists are kept.
+    #[inline]
+    pub fn list_limits(&self) -> list::Limits {
+        list::Limits {
+            fill: self.config.list_max_listpack_size,
+            compress_depth: self.config.list_compress_depth,
+            plain_from: self.ks.list_plain_from,
+        }
     }
 
     /// Whether anybody takes effects: else nothing has to be said about them.

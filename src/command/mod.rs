@@ -10,20 +10,42 @@ pub mod docs;
 pub mod error;
 pub mod expire;
 pub mod generic;
+pub mod geo;
+pub mod geo_search;
+pub mod hash;
+pub mod hash_more;
+pub mod hash_ttl;
+pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
+pub mod list;
+pub mod list_move;
 pub mod object;
 pub mod scan;
+pub mod set;
+pub mod set_algebra;
+pub mod sort;
 pub mod spec;
+pub mod stream;
+pub mod stream_claim;
+pub mod stream_group;
+mod stream_id;
+pub mod stream_info;
+pub mod stream_read;
 pub mod string;
 pub mod string_number;
 pub mod string_range;
 pub mod usage;
+pub mod zset;
+pub mod zset_algebra;
+pub mod zset_pop;
+pub mod zset_range;
 
 pub use ctx::{Ctx, Hashed, Propagate};
 pub use error::{CmdError, CmdResult};
 pub use spec::Spec;
 
+use crate::resp::OwnedArgs;
 use crate::value::{Entry, Kind, kind};
 
 /// A command on data.
@@ -49,7 +71,7 @@ pub struct Garbage {
 }
 
 /// What a blocked command waits for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct BlockOn {
     /// Keys, in the order in which they were named.
     pub keys: Vec<Vec<u8>>,
@@ -57,6 +79,8 @@ pub struct BlockOn {
     pub kind: Option<Kind>,
     /// Milliseconds to wait at most; 0 means for ever.
     pub timeout_ms: i64,
+    /// The arguments to run it with again, where its own would mean something else by then (XREAD's `$`).
+    pub args: Option<OwnedArgs>,
 }
 
 /// The rows of all data commands, family by family.
@@ -72,6 +96,26 @@ pub const FAMILIES: &[&[(Spec, DataFn)]] = &[
     lcs::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
+    stream::COMMANDS,
+    stream_read::COMMANDS,
+    stream_group::COMMANDS,
+    stream_claim::COMMANDS,
+    stream_info::COMMANDS,
+    hash::COMMANDS,
+    hash_more::COMMANDS,
+    hash_ttl::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_pop::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
+    hyperloglog::COMMANDS,
+    list::COMMANDS,
+    list_move::COMMANDS,
+    sort::COMMANDS,
 ];
 
 /// An entry that was looked up, if it is of this type; WRONGTYPE if it is of another.

@@ -6,6 +6,7 @@ use super::error::{self, CmdError, CmdResult};
 use super::spec::{Acl, Flags, SPEC, Spec};
 use super::{Ctx, DataFn, Outcome};
 use crate::keyspace::Key;
+use crate::resp::Reply;
 use crate::util::glob::{self, Case};
 use crate::util::num;
 use crate::value::{Kind, kind};
@@ -123,6 +124,13 @@ const NOVALUES_ELSEWHERE: CmdError = CmdError::new("ERR NOVALUES option can only
 /// The cursor argument of a SCAN command.
 pub fn parse_cursor(bytes: &[u8]) -> Result<u64, CmdError> {
     num::parse_u64_lax(bytes).ok_or(error::INVALID_CURSOR)
+}
+
+/// The reply of SSCAN and its like for a key that is not there.
+pub(super) fn empty_scan(reply: &mut Reply) {
+    reply.array(2);
+    reply.bulk_str("0");
+    reply.array(0);
 }
 
 fn scan(ctx: &mut Ctx<'_>) -> CmdResult {

@@ -15,6 +15,8 @@ pub struct Spec {
     pub acl: Acl,
     /// Where its keys are.
     pub keys: &'static [KeySpec],
+    /// Which arguments are channels (ACL).
+    pub channels: Channels,
     /// The family it is documented under.
     pub group: &'static str,
     /// Version of Redis that brought it.
@@ -44,6 +46,7 @@ pub const SPEC: Spec = Spec {
     flags: Flags(0),
     acl: Acl(0),
     keys: &[],
+    channels: Channels::None,
     group: "generic",
     since: "1.0.0",
     summary: "",
@@ -56,6 +59,19 @@ pub const SPEC: Spec = Spec {
     get_keys: None,
 };
 
+/// The arguments of a command that are channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// None, or ones for which nobody needs a permission (UNSUBSCRIBE).
+    None,
+    /// The first argument.
+    First,
+    /// All arguments.
+    All,
+    /// All arguments are patterns: a permission must name them literally.
+    Patterns,
+}
+
 /// Since when and by what a command is superseded.
 #[derive(Debug)]
 pub struct Deprecated {
@@ -65,13 +81,15 @@ pub struct Deprecated {
     pub replaced_by: &'static str,
 }
 
-/// The reply of a blocking command whose time is over.
+/// The reply of a blocking command whose time is over, or that may not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTimeout {
     /// Null.
     Null,
     /// Null array.
     NullArray,
+    /// Null array at the deadline, null where it may not wait at all (BLMOVE).
+    NullArrayOrNull,
 }
 
 /// Finds keys in an argv: pushes (argument index, access flags).
@@ -181,6 +199,10 @@ bits! { Flags, FLAG_NAMES, "Flags with their names in COMMAND INFO; an empty nam
     OPEN_CONTAINER = 28, "";
     /// Runs the queue of MULTI.
     EXEC = 29, "";
+    /// Its replies are pushes (SUBSCRIBE): CLIENT REPLY does not silence them.
+    PUSH_REPLY = 40, "";
+    /// Says itself what becomes of CLIENT CACHING.
+    KEEPS_CACHING = 41, "";
 }
 
 bits! { Acl, ACL_NAMES, "ACL categories with their names, in the order of ACL CAT.";

@@ -272,6 +272,17 @@ impl NotifyFlags {
         NotifyFlags(self.0 | other.0)
     }
 
+    /// The flags as bits; those of classes are the bits of `keyspace::change::class`.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The classes that are published at all, as bits: none without one of the two kinds of channels.
+    pub const fn published(self) -> u32 {
+        let channels = NotifyFlags::KEYSPACE.0 | NotifyFlags::KEYEVENT.0;
+        if self.0 & channels == 0 { 0 } else { self.0 & !channels }
+    }
+
     /// Whether nothing is published at all.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

@@ -6,28 +6,29 @@ use crate::resp::OwnedArgs;
 
 /// Classes of keyspace events: the letters of `notify-keyspace-events`.
 pub mod class {
+    use crate::config::NotifyFlags;
     /// `g`: commands on keys of any type.
-    pub const GENERIC: u32 = 1 << 2;
+    pub const GENERIC: u32 = NotifyFlags::GENERIC.bits();
     /// `$`: strings.
-    pub const STRING: u32 = 1 << 3;
+    pub const STRING: u32 = NotifyFlags::STRING.bits();
     /// `l`: lists.
-    pub const LIST: u32 = 1 << 4;
+    pub const LIST: u32 = NotifyFlags::LIST.bits();
     /// `s`: sets.
-    pub const SET: u32 = 1 << 5;
+    pub const SET: u32 = NotifyFlags::SET.bits();
     /// `h`: hashes.
-    pub const HASH: u32 = 1 << 6;
+    pub const HASH: u32 = NotifyFlags::HASH.bits();
     /// `z`: sorted sets.
-    pub const ZSET: u32 = 1 << 7;
+    pub const ZSET: u32 = NotifyFlags::ZSET.bits();
     /// `x`: a key expired.
-    pub const EXPIRED: u32 = 1 << 8;
+    pub const EXPIRED: u32 = NotifyFlags::EXPIRED.bits();
     /// `e`: a key was evicted.
-    pub const EVICTED: u32 = 1 << 9;
+    pub const EVICTED: u32 = NotifyFlags::EVICTED.bits();
     /// `t`: streams.
-    pub const STREAM: u32 = 1 << 10;
+    pub const STREAM: u32 = NotifyFlags::STREAM.bits();
     /// `m`: a key was not found.
-    pub const KEY_MISS: u32 = 1 << 11;
+    pub const KEY_MISS: u32 = NotifyFlags::KEY_MISS.bits();
     /// `n`: a key is new.
-    pub const NEW: u32 = 1 << 14;
+    pub const NEW: u32 = NotifyFlags::NEW.bits();
 }
 
 /// What happened to a key: the class and name of its keyspace event.
@@ -57,6 +58,8 @@ pub mod event {
     pub const KEY_MISS: Event = Event::new(class::KEY_MISS, "keymiss");
     /// The key did not exist before.
     pub const NEW: Event = Event::new(class::NEW, "new");
+    /// Fields of a hash were over.
+    pub const FIELDS_EXPIRED: Event = Event::new(class::HASH, "hexpired");
     /// The key was removed.
     pub const DEL: Event = Event::new(class::GENERIC, "del");
 }
@@ -150,9 +153,22 @@ impl ChangeLog {
         }
     }
 
+    /// Records that the keyspace removed a field of a hash by itself.
+    pub fn record_field_removal(&mut self, db: usize, key: &[u8], field: &[u8]) {
+        if self.listening & listener::PROPAGATION != 0 {
+            self.implicit.push((db, OwnedArgs::from_slices(&[b"HDEL", key, field])));
+        }
+    }
+
     /// Takes the changes, oldest first.
     pub fn take(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.entries)
+    }
+
+    /// Gives back changes that were taken to be looked at, before there were others.
+    pub fn put_back(&mut self, changes: Vec<Change>) {
+        assert!(self.entries.is_empty(), "nothing changes while the log is looked at");
+        self.entries = changes;
     }
 
     /// Takes the removals that the keyspace made by itself.

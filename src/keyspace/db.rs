@@ -3,7 +3,7 @@
 use super::{Expiry, Key};
 use crate::collections::dict::{Dict, Lookup, Mut};
 use crate::collections::wheel::Wheel;
-use crate::value::Entry;
+use crate::value::{Entry, next_part_expiry};
 
 /// A database.
 #[derive(Default)]
@@ -13,6 +13,8 @@ pub struct Db {
     pub(super) wheel: Option<Box<Wheel>>,
     /// Keys with an expiry.
     pub(super) volatile: usize,
+    /// Keys that have parts with a deadline.
+    pub(super) parts: usize,
 }
 
 /// What a lookup found.
@@ -64,6 +66,7 @@ impl Db {
             Lookup::Live(entry) => Live::Found(entry),
             Lookup::Dead(entry) => {
                 self.volatile -= 1;
+                self.parts -= usize::from(next_part_expiry(&entry).is_some());
                 Live::Expired(entry)
             }
         }
@@ -76,15 +79,22 @@ impl Db {
         if old.is_some_and(|old| old <= new) {
             return;
         }
-        self.wheel.get_or_insert_with(|| Box::new(Wheel::new(now_ms))).file(hash, new);
+        self.wheel_at(now_ms).file(hash, new);
     }
 
-    /// Checks that the count of volatile keys is right (walks small databases only).
+    /// The wheel, made now if there is none.
+    pub(super) fn wheel_at(&mut self, now_ms: i64) -> &mut Wheel {
+        self.wheel.get_or_insert_with(|| Box::new(Wheel::new(now_ms)))
+    }
+
+    /// Checks that the counts of volatile keys are right (walks small databases only).
     pub(super) fn check_invariants(&self) {
         if self.table.len() > 1000 {
             return;
         }
         let volatile = self.table.iter().filter(|e| e.expiry().is_some()).count();
         assert_eq!(volatile, self.volatile, "volatile keys are counted");
+        let parts = self.table.iter().filter(|e| next_part_expiry(e).is_some()).count();
+        assert_eq!(parts, self.parts, "keys with volatile parts are counted");
     }
 }

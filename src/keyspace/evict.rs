@@ -61,7 +61,7 @@ impl Keyspace {
         let Some((db, hash)) = found else { return false };
         let d = &mut self.dbs[db];
         let entry = d.table.remove_by_hash(hash, |_| true).expect("the victim was just seen");
-        d.volatile -= usize::from(entry.expiry().is_some());
+        d.forget(&entry);
         self.stats.evicted += 1;
         self.changes.record_removal(db, entry.key(), removal_command(self.lazy_free.eviction));
         self.changes.record(db, entry.key(), event::EVICTED, Effect::Modified);

@@ -1,7 +1,8 @@
-//! Active expiry: keys go at their time, whatever else has a TTL. The wheel says which hashes are due; the
-//! entry says whether it is true.
+//! Active expiry: keys, and fields of hashes, go at their time, whatever else has a TTL. The wheel says which
+//! hashes are due; the entry says whether it is true.
 
-use super::{Db, Expiry, Keyspace, dispose, note_expired};
+use super::parts::TURN_FIELDS;
+use super::{Db, Expiry, Keyspace};
 use crate::collections::wheel::Advance;
 
 /// Keys removed or re-filed per turn of the loop, so that a turn stays short.
@@ -10,13 +11,13 @@ const TURN_BUDGET: usize = 400;
 const STALE_ITEMS_MAX: usize = 1024;
 
 /// Items of a wheel from which on it is swept: most of them are duplicates, or their keys are gone.
-fn stale_from(volatile: usize) -> usize {
-    2 * volatile + STALE_ITEMS_MAX
+fn stale_from(d: &Db) -> usize {
+    2 * (d.volatile + d.parts) + STALE_ITEMS_MAX
 }
 
 impl Db {
     fn wheel_is_stale(&self) -> bool {
-        self.wheel.as_ref().is_some_and(|wheel| wheel.len() > stale_from(self.volatile))
+        self.wheel.as_ref().is_some_and(|wheel| wheel.len() > stale_from(self))
     }
 }
 
@@ -49,8 +50,9 @@ impl Keyspace {
     fn expire_due_in(&mut self, db: usize) -> bool {
         let now_ms = self.now_ms;
         let Some(mut wheel) = self.dbs[db].wheel.take() else { return false };
-        let stale = wheel.len() > stale_from(self.dbs[db].volatile);
-        let mut resolve = |hash| self.resolve_due(db, hash);
+        let stale = wheel.len() > stale_from(&self.dbs[db]);
+        let mut fields = TURN_FIELDS;
+        let mut resolve = |hash| self.resolve_due(db, hash, &mut fields);
         let mut advance = wheel.advance(now_ms, TURN_BUDGET, &mut resolve);
         if stale {
             advance = wheel.compact(TURN_BUDGET, &mut resolve);
@@ -59,21 +61,6 @@ impl Keyspace {
             self.dbs[db].wheel = Some(wheel);
         }
         advance == Advance::More
-    }
-
-    /// The wheel's question: when is the key of this hash due? A key that is due now is removed.
-    fn resolve_due(&mut self, db: usize, hash: u64) -> Option<i64> {
-        let now_ms = self.now_ms;
-        let d = &mut self.dbs[db];
-        let deadline = d.table.get_by_hash(hash, |e| e.expiry().is_some())?.expiry()?;
-        if deadline > now_ms {
-            return Some(deadline);
-        }
-        let entry = d.table.remove_by_hash(hash, |e| e.expiry() == Some(deadline))?;
-        d.volatile -= 1;
-        note_expired(&mut self.stats, &mut self.changes, self.lazy_free, db, &entry);
-        dispose(&self.background, entry, self.lazy_free.expire);
-        None
     }
 }
 
@@ -142,7 +129,7 @@ mod tests {
             }
             settle(&mut ks);
             let wheel = ks.dbs[0].wheel.as_ref().expect("there are volatile keys");
-            assert!(wheel.len() <= stale_from(100), "{} items", wheel.len());
+            assert!(wheel.len() <= stale_from(&ks.dbs[0]), "{} items", wheel.len());
         }
         ks.begin(START_MS + 100_199);
         settle(&mut ks);

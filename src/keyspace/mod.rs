@@ -2,18 +2,20 @@
 //! command and no clock: the unit's time is handed in by [`Keyspace::begin`].
 
 pub mod access;
+mod adopt;
 pub mod change;
 mod db;
 pub mod evict;
 mod expire;
 mod keys;
+mod parts;
 
 use crate::collections::dict::Mut;
 use crate::collections::entry::NewPayload;
 use crate::collections::hash::hash_key;
 use crate::sys::background::Background;
 use crate::util::rng::Rng;
-use crate::value::{Entry, Kind, Object, kind};
+use crate::value::{Entry, Kind, Object, kind, next_part_expiry};
 use access::AccessClock;
 use change::{ChangeLog, Effect, Event, event};
 pub use db::Db;
@@ -77,6 +79,8 @@ pub struct KeyspaceStats {
     pub misses: u64,
     /// Keys removed because their time was over.
     pub expired: u64,
+    /// Fields of hashes removed because their time was over.
+    pub expired_parts: u64,
     /// Keys removed to make room.
     pub evicted: u64,
     /// Microseconds spent on active expiry.
@@ -102,6 +106,8 @@ pub struct Keyspace {
     pub touching: bool,
     /// Which frees go to the background thread.
     pub lazy_free: LazyFree,
+    /// Bytes from which on an element of a list gets a node of its own (a switch for tests); 0: as configured.
+    pub list_plain_from: usize,
     background: Background,
     pool: evict::Pool,
     now_ms: i64,
@@ -109,6 +115,9 @@ pub struct Keyspace {
 
 /// A value with more allocations than this is freed in the background where that is wanted.
 const LAZY_FREE_EFFORT: usize = 64;
+/// A value with more allocations than this is freed in the background whatever the options say: nobody is to
+/// wait for it.
+const FREE_EFFORT_MAX: usize = 1024;
 
 impl Keyspace {
     /// `databases` empty databases.
@@ -122,6 +131,7 @@ impl Keyspace {
             expiry: Expiry::Remove,
             touching: true,
             lazy_free: LazyFree::default(),
+            list_plain_from: 0,
             background,
             pool: evict::Pool::default(),
             now_ms: 0,
@@ -263,6 +273,7 @@ impl Keyspace {
         let mut payload = Some(payload);
         let mut taken = || payload.take().expect("the payload is used once");
         let d = &mut self.dbs[db];
+        let mut parts = (None, None);
         let found = match d.live(key, now_ms, Expiry::Remove) {
             db::Live::Found(mut entry) => {
                 let clock = self.access.touched(entry.clock(), &mut self.rng);
@@ -271,7 +282,9 @@ impl Keyspace {
                     crate::value::string::set(&mut entry, taken());
                 } else {
                     let effort = crate::value::free_effort(&entry);
+                    parts.0 = next_part_expiry(&entry);
                     let old = entry.replace_payload(new_kind as u8, taken());
+                    parts.1 = next_part_expiry(&entry);
                     crate::value::string::clear_changed(&mut entry);
                     if effort > LAZY_FREE_EFFORT {
                         self.background.drop_later(Box::new(old), effort);
@@ -293,6 +306,7 @@ impl Keyspace {
             db::Live::Missing => None,
         };
         if let Some(old) = found {
+            d.refile_parts(key.hash, parts.0, parts.1, now_ms);
             match ttl {
                 Ttl::At(at) => d.file(key.hash, old, at, now_ms),
                 Ttl::Clear => d.volatile -= usize::from(old.is_some()),
@@ -329,12 +343,15 @@ impl Keyspace {
         let now_ms = self.now_ms;
         let d = &mut self.dbs[db];
         // A key that is over may still be there, hidden.
-        if self.expiry == Expiry::Hide && d.table.remove(key.hash, key.bytes).is_some() {
-            d.volatile -= 1;
+        if self.expiry == Expiry::Hide
+            && let Some(hidden) = d.table.remove(key.hash, key.bytes)
+        {
+            d.forget(&hidden);
         }
         if let Some(at) = entry.expiry() {
             d.file(key.hash, None, at, now_ms);
         }
+        d.refile_parts(key.hash, None, next_part_expiry(&entry), now_ms);
         d.table.insert_new(key.hash, entry)
     }
 
@@ -363,7 +380,7 @@ impl Keyspace {
         }
         let d = &mut self.dbs[db];
         let entry = d.table.remove(key.hash, key.bytes)?;
-        d.volatile -= usize::from(entry.expiry().is_some());
+        d.forget(&entry);
         if entry.expiry().is_some_and(|at| at <= self.now_ms) {
             note_expired(&mut self.stats, &mut self.changes, self.lazy_free, db, &entry);
             dispose(&self.background, entry, self.lazy_free.expire);
@@ -393,6 +410,13 @@ impl Keyspace {
     #[inline]
     pub fn changed(&mut self, db: usize, key: &[u8], event: Event) {
         self.changes.dirty += 1;
+        self.changes.record(db, key, event, Effect::Modified);
+    }
+
+    /// Reports a write that counts as `count` changes (elements added or removed), perhaps as none.
+    #[inline]
+    pub fn changed_by(&mut self, db: usize, key: &[u8], event: Event, count: usize) {
+        self.changes.dirty += count as u64;
         self.changes.record(db, key, event, Effect::Modified);
     }
 
@@ -462,10 +486,11 @@ fn touch_entry(entry: &mut Entry, access: &AccessClock, rng: &mut Rng) {
     }
 }
 
-/// Frees an entry here, or in the background when that is wanted and worth it.
+/// Frees an entry here, or in the background when that is wanted and worth it, or when it would keep clients
+/// waiting.
 fn dispose(background: &Background, entry: Entry, lazy: bool) {
     let effort = crate::value::free_effort(&entry);
-    if lazy && effort > LAZY_FREE_EFFORT {
+    if effort > if lazy { LAZY_FREE_EFFORT } else { FREE_EFFORT_MAX } {
         background.drop_later(Box::new(entry), effort);
     }
 }

@@ -212,6 +212,15 @@ impl Reply {
         self.buf.extend_from_slice(bytes);
     }
 
+    /// Bytes that are already in the protocol and go to many: long ones are shared.
+    pub fn encoded(&mut self, bytes: &Bytes) {
+        if bytes.len() < SHARED_BYTES_MIN {
+            return self.raw(bytes);
+        }
+        self.shared_bytes += bytes.len();
+        self.shared.push_back((self.buf.len(), bytes.clone()));
+    }
+
     /// `+OK`.
     #[inline]
     pub fn ok(&mut self) {
@@ -337,15 +346,24 @@ impl Reply {
 
     /// A floating point number.
     pub fn double(&mut self, value: f64) {
-        let mut text = Vec::with_capacity(24);
-        num::push_f64(&mut text, value);
-        match self.proto {
-            Proto::Resp2 => self.bulk(&text),
-            Proto::Resp3 => {
-                self.buf.push(b',');
-                self.raw(&text);
-                self.raw(b"\r\n");
-            }
+        if self.proto == Proto::Resp3 {
+            self.buf.push(b',');
+            num::push_f64(&mut self.buf, value);
+            return self.raw(b"\r\n");
+        }
+        // The text is written behind the room for the longest head of a text of two digits' length.
+        let start = self.buf.len();
+        self.raw(b"$00\r\n");
+        let text = self.buf.len();
+        num::push_f64(&mut self.buf, value);
+        let len = self.buf.len() - text;
+        self.raw(b"\r\n");
+        if len < 10 {
+            self.buf[start + 1] = b'0' + len as u8;
+            self.buf.remove(start + 2);
+        } else {
+            self.buf[start + 1] = b'0' + (len / 10) as u8;
+            self.buf[start + 2] = b'0' + (len % 10) as u8;
         }
     }
 

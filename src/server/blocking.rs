@@ -49,8 +49,12 @@ pub type Place = (usize, Vec<u8>);
 #[derive(Default)]
 pub struct Blocking {
     waiters: HashMap<Place, VecDeque<u64>>,
+    /// Number of waiters that a key wakes whatever becomes of it, by key.
+    any_write: HashMap<Place, usize>,
     deadlines: BTreeSet<(i64, u64)>,
     ready: Vec<Place>,
+    /// Whether waiters are being served: keys that become ready by that are next, not in between.
+    serving: bool,
     /// Number of blocked clients, postponed ones not counted.
     pub clients: usize,
 }
@@ -64,6 +68,11 @@ impl Blocking {
     /// Number of keys waited for.
     pub fn keys(&self) -> usize {
         self.waiters.len()
+    }
+
+    /// Number of keys waited for by clients that wake even when the key goes.
+    pub fn any_write_keys(&self) -> usize {
+        self.any_write.len()
     }
 
     /// Number of clients with a deadline.
@@ -96,8 +105,12 @@ impl Blocking {
     fn add(&mut self, id: u64, waiting: &Waiting) {
         for key in &waiting.on.keys {
             let queue = self.waiters.entry((waiting.db, key.clone())).or_default();
-            if !queue.contains(&id) {
-                queue.push_back(id);
+            if queue.contains(&id) {
+                continue;
+            }
+            queue.push_back(id);
+            if waiting.on.kind.is_none() {
+                *self.any_write.entry((waiting.db, key.clone())).or_default() += 1;
             }
         }
         if waiting.deadline_ms > 0 {
@@ -109,9 +122,19 @@ impl Blocking {
         for key in &waiting.on.keys {
             let place = (waiting.db, key.clone());
             let Some(queue) = self.waiters.get_mut(&place) else { continue };
+            let before = queue.len();
             queue.retain(|other| *other != id);
+            let removed = before - queue.len();
             if queue.is_empty() {
                 self.waiters.remove(&place);
+            }
+            if waiting.on.kind.is_none()
+                && let Some(count) = self.any_write.get_mut(&place)
+            {
+                *count -= removed;
+                if *count == 0 {
+                    self.any_write.remove(&place);
+                }
             }
         }
         self.deadlines.remove(&(waiting.deadline_ms, id));
@@ -128,8 +151,9 @@ impl Server {
         client: &mut Client,
         command: &'static Command,
         args: OwnedArgs,
-        on: BlockOn,
+        mut on: BlockOn,
     ) {
+        let args = on.args.take().unwrap_or(args);
         let deadline_ms = match on.timeout_ms {
             0 => 0,
             ms => self.now.wall_ms.saturating_add(ms),
@@ -175,7 +199,10 @@ impl Server {
                 self.stats.commands.failed(id);
                 self.reply_error(client, error);
             }
-            None => write_timeout(client, waiting.command.spec.on_timeout),
+            None => match waiting.command.spec.on_timeout {
+                OnTimeout::Null => client.reply.null(),
+                OnTimeout::NullArray | OnTimeout::NullArrayOrNull => client.reply.null_array(),
+            },
         }
         self.queue_write(client);
     }
@@ -198,6 +225,9 @@ impl Server {
     /// Runs the commands of clients whose keys are ready, in the order in which they came to wait. Serving
     /// one may make other keys ready; it ends when none is.
     pub(super) fn serve_ready(&mut self) {
+        if std::mem::replace(&mut self.blocking.serving, true) {
+            return;
+        }
         while !self.blocking.ready.is_empty() {
             for place in std::mem::take(&mut self.blocking.ready) {
                 let Some(queue) = self.blocking.waiters.get(&place) else { continue };
@@ -206,6 +236,7 @@ impl Server {
                 }
             }
         }
+        self.blocking.serving = false;
     }
 
     fn serve(&mut self, id: u64, place: &Place) {
@@ -223,14 +254,14 @@ impl Server {
         let found: Option<Kind> = self.keyspace.peek(*db, Key::new(key)).map(|entry| kind(&entry));
         match (waiting.on.kind, found) {
             (None, _) => true,
-            (Some(wanted), Some(found)) => wanted == found,
-            (Some(wanted), None) => wanted == Kind::Stream,
+            (Some(wanted), found) => found == Some(wanted),
         }
     }
 
     /// Runs a stored command again. If it has to wait on, it keeps its place and deadline.
     fn rerun(&mut self, client: &mut Client) {
         let Some(Blocked::Keys(waiting)) = client.blocked.take().map(|b| *b) else { return };
+        let outer = std::mem::replace(&mut self.unit.client, client.id);
         self.enter_unit();
         let outcome = self.call(client, waiting.command, waiting.args.as_args(), Hashed::default());
         match outcome {
@@ -245,6 +276,8 @@ impl Server {
             }
         }
         self.leave_unit();
+        self.unit.client = outer;
+        self.take_late_pushes(client);
     }
 
     /// Has garbage dropped in the background and answers OK when that is done. A client that does not want
@@ -287,10 +320,10 @@ impl Server {
     }
 }
 
-/// Writes the reply of a blocking command whose time is over.
-pub(super) fn write_timeout(client: &mut Client, on_timeout: OnTimeout) {
+/// Writes the reply of a blocking command that may not wait.
+pub(super) fn write_no_wait(client: &mut Client, on_timeout: OnTimeout) {
     match on_timeout {
-        OnTimeout::Null => client.reply.null(),
+        OnTimeout::Null | OnTimeout::NullArrayOrNull => client.reply.null(),
         OnTimeout::NullArray => client.reply.null_array(),
     }
 }

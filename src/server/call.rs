@@ -23,6 +23,7 @@ impl Server {
         debug_assert!(self.unit.depth > 0, "commands run inside a unit");
         let mark = client.reply.mark();
         let dirty = self.keyspace.changes.dirty;
+        self.unit.together |= !command.is(Flags::TOUCHES_ARBITRARY_KEYS);
         let start_ns = self.now.mono_ns;
         let (result, propagate) = self.run_handler(client, command, args, hashed);
         self.read_clock();
@@ -40,6 +41,9 @@ impl Server {
                 Outcome::Done
             }
         };
+        if client.tracks {
+            self.remember_reads(command, args);
+        }
         let changed = self.keyspace.changes.dirty != dirty || matches!(propagate, Propagate::Always);
         if changed && self.propagating() {
             self.unit.propagate(client.db, command, args, propagate);
@@ -121,7 +125,7 @@ impl Server {
         match outcome {
             Outcome::Done => {}
             Outcome::Block(_) => {
-                blocking::write_timeout(client, command.spec.on_timeout);
+                blocking::write_no_wait(client, command.spec.on_timeout);
                 self.count_call(client, command, args, 0);
             }
             Outcome::Free(garbage) => {

@@ -5,6 +5,7 @@ use super::blocking::Blocked;
 use super::multi::{Multi, Watched};
 use super::table::Command;
 use crate::config::{BufferLimit, Config};
+use crate::pubsub::Subscriptions;
 use crate::resp::{Input, Reply};
 use slab::Slab;
 use std::collections::HashMap;
@@ -25,6 +26,12 @@ pub struct Client {
     pub peer: Peer,
     /// Whether it has authenticated (or need not).
     pub authenticated: bool,
+    /// Gates that are asked for this client's commands beside those that are armed for all.
+    pub gates: u32,
+    /// Whether keys are tracked for it.
+    pub tracks: bool,
+    /// What it is subscribed to.
+    pub subscriptions: Option<Box<Subscriptions>>,
     /// CLIENT SETNAME.
     pub name: Vec<u8>,
     /// CLIENT SETINFO LIB-NAME.
@@ -138,6 +145,9 @@ impl Client {
             reply: Reply::default(),
             peer,
             authenticated: false,
+            gates: 0,
+            tracks: false,
+            subscriptions: None,
             name: Vec::new(),
             lib_name: Vec::new(),
             lib_version: Vec::new(),
@@ -171,6 +181,21 @@ impl Client {
         self.close = Some(Close::Now);
     }
 
+    /// Arms or disarms a gate for this client.
+    pub fn set_gate(&mut self, bit: u32, on: bool) {
+        if on {
+            self.gates |= bit;
+        } else {
+            self.gates &= !bit;
+        }
+    }
+
+    /// Whether it may send commands: it has authenticated, or need not.
+    pub fn set_authenticated(&mut self, authenticated: bool) {
+        self.authenticated = authenticated;
+        self.set_gate(super::gate::bit::AUTH, !authenticated);
+    }
+
     /// Bytes of memory it takes.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Client>()
@@ -182,12 +207,16 @@ impl Client {
             + self.peer.addr.capacity()
             + self.peer.laddr.capacity()
             + self.multi.as_ref().map_or(0, |m| m.memory_bytes())
+            + self.subscriptions.as_ref().map_or(0, |s| s.memory_bytes())
             + self.watched.iter().map(Watched::memory_bytes).sum::<usize>()
     }
 
     /// The limit of its output buffer.
     pub fn output_limit(&self, config: &Config) -> BufferLimit {
-        config.client_output_buffer_limit.normal
+        match self.subscriptions {
+            Some(_) => config.client_output_buffer_limit.pubsub,
+            None => config.client_output_buffer_limit.normal,
+        }
     }
 }
 
@@ -214,7 +243,7 @@ impl Clients {
     pub fn internal(&mut self, now_ms: u64) -> Box<Client> {
         let mut client = Client::new(0, usize::MAX, Peer::default(), now_ms);
         client.role = Role::Internal;
-        client.authenticated = true;
+        client.set_authenticated(true);
         Box::new(client)
     }
 

@@ -11,6 +11,7 @@ const JOBS: &[Job] = &[
     (100, Server::sample_rates),
     (100, Server::sample_memory),
     (100, Server::tend_clients),
+    (100, Server::limit_tracking_table),
     (1000, |server| server.clock.tick()),
 ];
 
@@ -56,7 +57,9 @@ impl Server {
         if self.memory.limits_clients {
             self.keep_client_memory();
         }
-        self.expire_keys()
+        let more = self.expire_keys();
+        self.broadcast_invalidations();
+        more
     }
 
     /// Milliseconds until something has to be done by itself: 0 if at once.
@@ -145,7 +148,9 @@ impl Server {
         let Some(mut client) = self.clients.take(slot) else { return };
         let idle_ms = self.now.mono_ms().saturating_sub(client.active_ms);
         let timeout_ms = u64::from(self.config.timeout) * 1000;
-        let may_idle = client.blocked.is_some() || client.role != super::client::Role::Normal;
+        let may_idle = client.blocked.is_some()
+            || client.subscriptions.is_some()
+            || client.role != super::client::Role::Normal;
         if timeout_ms > 0 && idle_ms > timeout_ms && !may_idle {
             log::debug!(target: "aikv", "Closing idle client {}", client.peer.addr);
             client.close = Some(Close::Now);

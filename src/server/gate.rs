@@ -6,9 +6,9 @@ use super::client::{Client, Role};
 use super::table::Command;
 use crate::command::error::{self, CmdError};
 use crate::command::spec::Flags;
-use crate::resp::Args;
+use crate::resp::{Args, Proto};
 
-/// Gates, as bits of [`Server::armed`].
+/// Gates, as bits of [`Server::armed`] and, where they hang on the client, of [`Client::gates`].
 pub mod bit {
     /// Clients have to authenticate.
     pub const AUTH: u32 = 1 << 0;
@@ -22,6 +22,10 @@ pub mod bit {
     pub const PAUSE: u32 = 1 << 4;
     /// There are clients that monitor.
     pub const MONITORS: u32 = 1 << 5;
+    /// The client is subscribed to something.
+    pub const SUBSCRIBED: u32 = 1 << 6;
+    /// There are clients that track.
+    pub const TRACKING: u32 = 1 << 7;
 }
 
 /// Why a command does not run now.
@@ -38,7 +42,9 @@ type Gate = fn(&mut Server, &Client, &Command, &Args<'_>) -> Result<(), Reject>;
 const GATES: &[(u32, Gate)] = &[
     (bit::AUTH, authenticated),
     (bit::MEMORY, memory),
+    (bit::TRACKING, tracking_table),
     (bit::DISK, disk),
+    (bit::SUBSCRIBED, subscribed),
     (bit::LOADING, loading),
     (bit::MONITORS, no_monitor),
     (bit::PAUSE, paused),
@@ -53,15 +59,16 @@ impl Server {
         command: &Command,
         args: &Args<'_>,
     ) -> Result<(), Reject> {
-        if self.armed == 0 {
+        if self.armed | client.gates == 0 {
             return Ok(());
         }
         self.ask_gates(client, command, args)
     }
 
     fn ask_gates(&mut self, client: &Client, command: &Command, args: &Args<'_>) -> Result<(), Reject> {
+        let armed = self.armed | client.gates;
         for (bit, gate) in GATES {
-            if self.armed & bit != 0 {
+            if armed & bit != 0 {
                 gate(self, client, command, args)?;
             }
         }
@@ -75,7 +82,8 @@ impl Server {
         command: &Command,
         args: &Args<'_>,
     ) -> Result<(), Reject> {
-        let when_run = self.armed & !(bit::AUTH | bit::PAUSE | bit::MEMORY | bit::MONITORS);
+        let when_run =
+            self.armed & !(bit::PAUSE | bit::MEMORY | bit::MONITORS | bit::TRACKING | bit::SUBSCRIBED);
         GATES
             .iter()
             .filter(|(bit, _)| when_run & bit != 0)
@@ -93,13 +101,17 @@ impl Server {
 
     /// Arms the gates that follow from the configuration.
     pub fn arm_from_config(&mut self) {
-        self.arm(bit::AUTH, !self.config.requirepass.is_empty());
         self.arm(bit::MEMORY, self.config.maxmemory > 0);
     }
 }
 
-fn authenticated(_: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
-    if client.authenticated || command.is(Flags::NO_AUTH) {
+fn authenticated(
+    server: &mut Server,
+    client: &Client,
+    command: &Command,
+    _: &Args<'_>,
+) -> Result<(), Reject> {
+    if client.authenticated || command.is(Flags::NO_AUTH) || !server.must_authenticate() {
         return Ok(());
     }
     Err(Reject::Error(error::NO_AUTH))
@@ -121,6 +133,24 @@ fn memory(server: &mut Server, client: &Client, command: &Command, _: &Args<'_>)
         return Err(Reject::Error(error::OOM));
     }
     Ok(())
+}
+
+/// Not a refusal: the table of tracked keys is kept at its limit.
+fn tracking_table(server: &mut Server, _: &Client, _: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    server.limit_tracking_table();
+    Ok(())
+}
+
+/// In RESP2 a subscribed client cannot tell a reply from a message: it may only change its subscriptions.
+fn subscribed(_: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    if client.reply.proto == Proto::Resp3 || command.is(Flags::PUBSUB_OK) {
+        return Ok(());
+    }
+    Err(Reject::Error(CmdError::text(format!(
+        "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
+         this context",
+        command.spec.name
+    ))))
 }
 
 fn disk(server: &mut Server, _: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {

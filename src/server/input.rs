@@ -79,6 +79,7 @@ impl Server {
         for change in self.late_changes.drain(..) {
             mark_watched(&mut client, &change, &self.keyspace);
         }
+        self.take_late_pushes(&mut client);
         self.note_memory_of(client.slot);
         if !client.reply.is_empty() {
             self.queue_write(&mut client);
@@ -98,7 +99,7 @@ impl Server {
     fn request_limits(&self, client: &Client) -> Limits {
         Limits {
             bulk_bytes_max: self.config.proto_max_bulk_len as u64,
-            unauthenticated: !client.authenticated,
+            unauthenticated: !client.authenticated && self.must_authenticate(),
         }
     }
 
@@ -140,7 +141,9 @@ impl Server {
             Some(command) if self.is_runnable(command, &args) => command,
             _ => return self.refuse_unrunnable(client, prepared.command, args),
         };
-        match self.admit(client, command, &args) {
+        let admitted = self.admit(client, command, &args);
+        self.take_late_pushes(client);
+        match admitted {
             Ok(()) => {}
             Err(Reject::Error(error)) => return self.refuse(client, Some(command), args, &error),
             Err(Reject::Postpone) => return self.postpone(client),
@@ -156,13 +159,20 @@ impl Server {
             multi.queue.push(Queued { command, args: args.to_owned() });
             client.reply.simple("QUEUED");
         } else {
+            self.unit.client = client.id;
             self.enter_unit();
             self.call_for_client(client, command, args, prepared.hashed);
             self.leave_unit();
+            self.unit.client = 0;
         }
         if client.reply_mode != ReplyMode::On {
+            let mark = if command.is(Flags::PUSH_REPLY) { client.reply.mark() } else { mark };
             self.suppress_reply(client, mark);
         }
+        if client.tracks {
+            self.end_caching(client, command);
+        }
+        self.take_late_pushes(client);
         Processed::Ran
     }
 

@@ -12,8 +12,10 @@ pub mod input;
 pub mod limits;
 pub mod memory;
 pub mod multi;
+mod push;
 pub mod table;
 pub mod title;
+mod track;
 pub mod unit;
 
 use crate::command::Propagate;
@@ -21,10 +23,12 @@ use crate::command::spec::Flags;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::keyspace::access::AccessClock;
+use crate::pubsub::Pubsub;
 use crate::resp::Args;
 use crate::stats::Stats;
 use crate::sys::background::Background;
 use crate::sys::clock::Clock;
+use crate::tracking::Tracking;
 use blocking::Blocking;
 use client::{Client, Clients, Close, Peer};
 use multi::Watches;
@@ -101,6 +105,10 @@ pub struct Server {
     pub blocking: Blocking,
     /// Who watches keys.
     pub watches: Watches,
+    /// Who is subscribed to what.
+    pub pubsub: Pubsub,
+    /// Who is told when which keys change.
+    pub tracking: Tracking,
     /// Takers of effects.
     pub propagation: Propagation,
     /// What is counted.
@@ -147,6 +155,8 @@ pub struct Server {
     batch: Vec<input::Prepared>,
     /// Changes to keys that the running client watches: it is marked when it is put back.
     late_changes: Vec<crate::keyspace::change::Change>,
+    /// Pushes to clients that are running.
+    late_pushes: Vec<push::Late>,
 }
 
 /// What does not change while the process runs, or comes from outside.
@@ -198,6 +208,8 @@ impl Server {
             unit: Unit::default(),
             blocking: Blocking::default(),
             watches: Watches::default(),
+            pubsub: Pubsub::default(),
+            tracking: Tracking::default(),
             propagation: Propagation::default(),
             stats,
             clock,
@@ -225,6 +237,7 @@ impl Server {
             cron: cron::Cron::default(),
             batch: Vec::new(),
             late_changes: Vec::new(),
+            late_pushes: Vec::new(),
         };
         server.begin_turn();
         let mut rng = crate::util::rng::Rng::from_seed(seed);
@@ -302,7 +315,7 @@ impl Server {
         log::debug!(target: "aikv", "New connection from {}", peer.addr);
         let now_ms = self.now.mono_ms();
         let client = self.clients.add(peer, now_ms);
-        client.authenticated = unprotected;
+        client.set_authenticated(unprotected);
         Ok(client.slot)
     }
 
@@ -320,6 +333,9 @@ impl Server {
         self.release(client);
         self.watches.unwatch(client);
         self.end_monitoring(client);
+        self.end_subscriptions(client);
+        self.end_tracking(client);
+        self.late_pushes.retain(|push| push.slot != client.slot);
         self.postponed.retain(|slot| *slot != client.slot);
         self.resumed.retain(|slot| *slot != client.slot);
         self.pending_writes.retain(|slot| *slot != client.slot);
@@ -357,6 +373,7 @@ impl Server {
             client.close = Some(Close::Now);
             self.release(&mut client);
             self.end_monitoring(&mut client);
+            self.end_subscriptions(&mut client);
             self.pending_closes.push(slot);
         }
         self.clients.put(client);

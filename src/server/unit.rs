@@ -20,6 +20,14 @@ pub struct Unit {
     pub commands: u64,
     /// Whether a command of a transaction or script runs: it must answer at once, with one reply.
     pub no_waiting: bool,
+    /// Whether a command of a caller's ran that names its keys: what it removed on its way (keys and fields
+    /// whose time was over) belongs together. A walk over the keyspace, and the server itself, remove each
+    /// for itself.
+    pub together: bool,
+    /// The client whose command runs; 0: nobody's.
+    pub(super) client: u64,
+    /// Number of the unit's changes of which tracking clients were told already.
+    pub(super) tracked: usize,
     /// Effects to be propagated, in order, with their databases.
     ops: Vec<(usize, OwnedArgs)>,
 }
@@ -115,6 +123,7 @@ impl Server {
     #[inline]
     pub(super) fn enter_unit(&mut self) {
         if self.unit.depth == 0 {
+            self.unit.together = false;
             self.keyspace.begin(self.now.wall_ms);
         }
         self.unit.depth += 1;
@@ -136,14 +145,24 @@ impl Server {
 
     /// Reads the change log once for all who listen.
     fn end_of_unit(&mut self) {
-        let taken = if self.unit.ops.is_empty() { Taken::Apart } else { Taken::Whole };
+        let apart = self.unit.ops.is_empty() && !self.unit.together;
+        let taken = if apart { Taken::Apart } else { Taken::Whole };
         let mut ops = self.keyspace.changes.take_implicit();
         ops.append(&mut self.unit.ops);
         if !ops.is_empty() {
             self.propagation.write(&ops, taken);
         }
-        for change in self.keyspace.changes.take() {
+        let tracked = std::mem::take(&mut self.unit.tracked);
+        for (i, change) in self.keyspace.changes.take().into_iter().enumerate() {
+            if i >= tracked && !self.tracking.is_empty() {
+                self.track_change(&change);
+            }
             self.note_ready(&change);
+            if let Change::Key { db, key, event, effect } = &change
+                && *effect != Effect::Silent
+            {
+                self.notify(*db, key, *event);
+            }
             if !self.watches.is_empty() && !self.mark_watchers(&change) {
                 self.late_changes.push(change);
             }
@@ -175,7 +194,11 @@ impl Server {
                 self.blocking.db_ready(*a);
                 self.blocking.db_ready(*b);
             }
-            Change::Flush(_) => {}
+            // Whoever waits for a key whatever becomes of it has to look again.
+            Change::Flush(Some(db)) => self.blocking.db_ready(*db),
+            Change::Flush(None) => {
+                (0..self.keyspace.databases()).for_each(|db| self.blocking.db_ready(db));
+            }
         }
     }
 
@@ -197,7 +220,10 @@ impl Server {
         let mut listen = |on: bool, bits: u32| mask |= if on { bits } else { 0 };
         listen(!self.watches.is_empty(), listener::WATCH);
         listen(!self.blocking.is_empty(), listener::WAITERS);
+        listen(!self.tracking.is_empty(), listener::TRACKING);
         listen(!self.propagation.sinks.is_empty(), listener::PROPAGATION);
+        // Nobody is told of events on which nobody listens.
+        listen(!self.pubsub.is_silent(), self.config.notify_keyspace_events.published());
         self.keyspace.changes.listening = mask;
     }
 }
@@ -293,6 +319,9 @@ mod tests {
         world.effects(&set);
         assert_eq!(world.wait(20), [""; 0]);
         assert_eq!(world.effects(&["GET a"]), ["DEL a"]);
+        world.effects(&["SET d 1 PX 10", "SET e 1 PX 10"]);
+        world.wait(20);
+        assert_eq!(world.effects(&["EXISTS d e"]), ["MULTI", "DEL d", "DEL e", "EXEC"]);
         assert_eq!(world.effects(&["SET b 2"]), ["MULTI", "DEL b", "SET b 2", "EXEC"]);
         assert_eq!(world.effects(&["SCAN 0 COUNT 100", "GET c"]), ["DEL c"]);
         world.effects(&set);

@@ -8,6 +8,7 @@ pub mod clock; // the only source of time
 pub mod crash; // reports of fatal signals; the watchdog
 pub mod file; // durable files
 pub mod fork; // children with a frozen copy of memory
+pub mod locale; // the order of texts
 pub mod log; // where log lines go
 pub mod longdouble; // C's long double
 pub mod lua; // the machine that runs scripts

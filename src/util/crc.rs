@@ -12,6 +12,11 @@ pub fn crc64(bytes: &[u8]) -> u64 {
     crc_fast::checksum(CrcAlgorithm::Crc64Redis, bytes)
 }
 
+/// The checksum of two buffers one after the other, from that of each and the length of the second.
+pub fn crc64_joined(first: u64, second: u64, second_len: u64) -> u64 {
+    crc_fast::checksum_combine(CrcAlgorithm::Crc64Redis, first, second, second_len)
+}
+
 /// CRC-64/REDIS of a stream of buffers. Cheap to create; starts at 0.
 #[derive(Clone, Debug)]
 pub struct Crc64(Digest);
@@ -98,6 +103,8 @@ mod tests {
             let mut resumed = Crc64::resume(stream.value());
             stream.update(&data[cut..]);
             resumed.update(&data[cut..]);
+            let joined = crc64_joined(crc64(&data[..cut]), crc64(&data[cut..]), (data.len() - cut) as u64);
+            assert_eq!(joined, crc64(&data));
             assert_eq!((stream.value(), resumed.value()), (crc64(&data), crc64(&data)), "cut {cut}");
         }
     }

@@ -17,38 +17,90 @@ const GROWTH_MAX: usize = MATCH_MAX / 3;
 
 /// Compresses `input` to at most `max` bytes; none when it does not fit.
 pub fn compress(input: &[u8], max: usize) -> Option<Vec<u8>> {
-    let bits = (usize::BITS - input.len().leading_zeros()).clamp(8, 14);
-    let mut seen = vec![0u32; 1 << bits];
     let mut out = Vec::with_capacity(max.min(input.len()));
-    let (mut at, mut literals) = (0, 0);
-    while at + MATCH_MIN <= input.len() {
-        let word = u32::from_le_bytes([input[at], input[at + 1], input[at + 2], 0]);
-        let slot = (word.wrapping_mul(0x9e37_79b1) >> (32 - bits)) as usize;
-        // Positions are kept plus one, so that zero means none.
-        let before = std::mem::replace(&mut seen[slot], at as u32 + 1) as usize;
-        let length = match before.checked_sub(1) {
-            Some(start) if at - start <= DISTANCE_MAX => match_length(input, start, at),
-            _ => 0,
-        };
-        if length < MATCH_MIN {
-            at += 1;
-            continue;
+    Compressor::default().compress(input, max, &mut out).then_some(out)
+}
+
+/// Most bits of a hash of three bytes.
+const BITS_MAX: u32 = 14;
+
+/// Compresses one text after the other. What it keeps of a text is not cleared for the next: positions count
+/// on, and those of earlier texts are known by being too small.
+pub struct Compressor {
+    /// By hash of three bytes: `base` plus the offset of where they were seen last.
+    seen: Box<[u32]>,
+    base: u32,
+}
+
+impl Default for Compressor {
+    fn default() -> Self {
+        Compressor { seen: Box::default(), base: 1 }
+    }
+}
+
+impl Compressor {
+    /// Compresses `input` to at most `max` bytes in `out`, whose old content goes; false when it does not fit
+    /// (then `out` holds nothing of use).
+    pub fn compress(&mut self, input: &[u8], max: usize, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        let Ok(len) = u32::try_from(input.len()) else { return false };
+        let bits = (u32::BITS - len.leading_zeros()).clamp(8, BITS_MAX);
+        self.make_room(1 << bits, len);
+        let base = self.base;
+        let seen = &mut self.seen[..1 << bits];
+        let (mut at, mut literals) = (0, 0);
+        while at + MATCH_MIN <= input.len() {
+            let word = u32::from_le_bytes([input[at], input[at + 1], input[at + 2], 0]);
+            let slot = (word.wrapping_mul(0x9e37_79b1) >> (32 - bits)) as usize;
+            let before = std::mem::replace(&mut seen[slot], base + at as u32);
+            let start = before.wrapping_sub(base) as usize;
+            let length = match before >= base && at - start <= DISTANCE_MAX {
+                true => match_length(input, start, at),
+                false => 0,
+            };
+            if length < MATCH_MIN {
+                at += 1;
+                continue;
+            }
+            push_literals(out, &input[literals..at]);
+            push_match(out, at - start, length);
+            at += length;
+            literals = at;
+            if out.len() > max {
+                break;
+            }
         }
-        push_literals(&mut out, &input[literals..at]);
-        push_match(&mut out, at + 1 - before, length);
-        at += length;
-        literals = at;
-        if out.len() > max {
-            return None;
+        push_literals(out, &input[literals..]);
+        self.base += len;
+        out.len() <= max
+    }
+
+    /// Room for hashes and for positions of a text of `len` bytes.
+    fn make_room(&mut self, slots: usize, len: u32) {
+        if self.seen.len() < slots {
+            self.seen = vec![0; slots].into_boxed_slice();
+            self.base = 1;
+        }
+        if self.base.checked_add(len).is_none() {
+            self.seen.fill(0);
+            self.base = 1;
         }
     }
-    push_literals(&mut out, &input[literals..]);
-    (out.len() <= max).then_some(out)
 }
 
 fn match_length(input: &[u8], start: usize, at: usize) -> usize {
     let longest = MATCH_MAX.min(input.len() - at);
-    input[start..].iter().zip(&input[at..at + longest]).take_while(|(a, b)| a == b).count()
+    let (old, new) = (&input[start..start + longest], &input[at..at + longest]);
+    let words = |bytes: &'_ [u8]| u64::from_le_bytes(*bytes.first_chunk().expect("chunks have eight bytes"));
+    let mut length = 0;
+    for (old, new) in old.chunks_exact(8).zip(new.chunks_exact(8)) {
+        let differing = words(old) ^ words(new);
+        if differing != 0 {
+            return length + differing.trailing_zeros() as usize / 8;
+        }
+        length += 8;
+    }
+    length + old[length..].iter().zip(&new[length..]).take_while(|(a, b)| a == b).count()
 }
 
 fn push_literals(out: &mut Vec<u8>, literals: &[u8]) {
@@ -129,6 +181,14 @@ mod tests {
             let packed = compress(&text, text.len() * 2 + 16).unwrap();
             assert_eq!(decompress(&packed, text.len()), Some(text.clone()), "round {round}");
             assert_eq!(decompress(&packed, text.len() + 1), None);
+        }
+        let (mut compressor, mut out) = (Compressor::default(), Vec::new());
+        for round in 0..500 {
+            let len = rng.below(if round % 50 == 0 { 40_000 } else { 100 });
+            let text: Vec<u8> = (0..len).map(|_| rng.below(3) as u8).collect();
+            let fits = compressor.compress(&text, text.len() / 2, &mut out);
+            assert!(!fits || decompress(&out, text.len()) == Some(text), "round {round}");
+            compressor.base = if round == 250 { u32::MAX - 50 } else { compressor.base };
         }
         assert_eq!(compress(b"abcdefgh", 7), None);
         assert!(compress(&[7; 4096], 4000).unwrap().len() < 100);

@@ -4,6 +4,7 @@
 
 pub mod bits;
 pub mod crc;
+pub mod geohash;
 pub mod glob;
 pub mod lzf;
 pub mod memsize;

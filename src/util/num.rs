@@ -80,6 +80,20 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     Some(if negative { -magnitude } else { magnitude })
 }
 
+/// Parses a double as a plain `strtod` does whose end is checked: like [`parse_f64`], but nothing is 0,
+/// leading white space is passed over, and what is too big or too small becomes infinite or zero.
+pub fn parse_f64_lax(text: &[u8]) -> Option<f64> {
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let text = &text[text.iter().take_while(|byte| is_space(**byte)).count()..];
+    let is_decimal = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E');
+    parse_f64(text).or_else(|| {
+        let all_decimal = text.iter().all(is_decimal);
+        std::str::from_utf8(text).ok().filter(|_| all_decimal)?.parse().ok()
+    })
+}
+
 fn parse_decimal(text: &[u8]) -> Option<f64> {
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     let mantissa = text.split(|byte| matches!(byte, b'e' | b'E')).next().unwrap_or_default();
@@ -188,6 +202,28 @@ pub fn push_f64(out: &mut Vec<u8>, value: f64) {
     } else {
         push_shortest(out, value);
     }
+}
+
+/// Appends a double with `decimals` digits behind the point, a half rounded to the even digit: what Redis
+/// calls a fixed point number. Beyond the range of 64 bits it ends at the range's end.
+pub fn push_fixed(out: &mut Vec<u8>, value: f64, decimals: u32) {
+    let unit = 10u64.pow(decimals);
+    let scaled = (value * unit as f64).round_ties_even() as i64;
+    if scaled < 0 {
+        out.push(b'-');
+    }
+    push_u64(out, scaled.unsigned_abs() / unit);
+    out.push(b'.');
+    let fraction = scaled.unsigned_abs() % unit;
+    out.extend_from_slice(format!("{fraction:0width$}", width = decimals as usize).as_bytes());
+}
+
+/// Appends a double with all its digits, 17 decimals at most, without zeros at the end and without an
+/// exponent: what Redis calls the human form of a long double.
+pub fn push_human(out: &mut Vec<u8>, value: f64) {
+    let text = format!("{value:.17}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    out.extend_from_slice(if text == "-0" { b"0" } else { text.as_bytes() });
 }
 
 /// Appends a finite non-zero double with its shortest digits. Plain notation while at most 7 zeros would
@@ -345,6 +381,26 @@ mod tests {
     }
 
     #[test]
+    fn bounds_are_read_laxly() {
+        for (input, want) in [
+            ("", Some(0.0)),
+            ("  1.5", Some(1.5)),
+            ("1e400", Some(f64::INFINITY)),
+            ("-1e400", Some(f64::NEG_INFINITY)),
+            ("1e-400", Some(0.0)),
+            ("+inf", Some(f64::INFINITY)),
+            ("0x10", Some(16.0)),
+            (" ", None),
+            ("1 ", None),
+            ("nan", None),
+            ("--1", None),
+            ("e", None),
+        ] {
+            assert_eq!(parse_f64_lax(input.as_bytes()), want, "{input:?}");
+        }
+    }
+
+    #[test]
     fn hex_floats_round_once() {
         let mut rng = Rng::from_seed(11);
         for _ in 0..5_000 {
@@ -386,6 +442,31 @@ mod tests {
         ] {
             assert_eq!(text(value), want);
         }
+    }
+
+    #[test]
+    fn fixed_and_human_forms() {
+        let fixed = |value| {
+            let mut out = Vec::new();
+            push_fixed(&mut out, value, 4);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(fixed(0.0), "0.0000");
+        assert_eq!(fixed(166_274.151_56), "166274.1516");
+        assert_eq!(fixed(0.775), "0.7750");
+        assert_eq!(fixed(-1.000_05), "-1.0000");
+        let human = |value| {
+            let mut out = Vec::new();
+            push_human(&mut out, value);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(human(13.361_389_338_970_184), "13.36138933897018433");
+        assert_eq!(human(0.5), "0.5");
+        assert_eq!(human(100.0), "100");
+        assert_eq!(human(-0.0), "0");
+        assert_eq!(human(-180.0), "-180");
+        // A half is rounded to the even digit, as the C library does it.
+        assert_eq!(human(f64::powi(2.0, -18)), "0.00000381469726562");
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! Digests of values for DEBUG DIGEST and DIGEST-VALUE: equal exactly when type and content are, however
-//! they are encoded. The digests are our own; they can be compared between AiKv servers only.
+//! Digests of values for DEBUG DIGEST and DIGEST-VALUE: equal when type and content are, however they are
+//! encoded. They are those of Redis 7.4 to the byte, so that the data of two servers can be compared; Redis
+//! 7.0 differs in scores that are no integers. Knows no database and no command.
 
+use super::stream::{Id, Stream};
 use super::string::{self, Digits};
-use super::{Direction, Entry, Kind, hash, kind, list, set, zset};
+use super::{Direction, Entry, Kind, hash, kind, list, set, stream, zset};
 use crate::collections::listpack;
 use crate::util::crc::sha1;
+use crate::util::num::push_f64;
 
 /// 160 bits.
 pub type Digest = [u8; 20];
@@ -32,47 +35,98 @@ impl Mix {
     }
 }
 
-/// The digest of an entry's value and expiry.
+/// What stands in the digest for the fact that a key has an expiry; when it is, is left out.
+const EXPIRES: &[u8] = b"!!expire!!";
+/// The same for a field of a hash.
+const FIELD_EXPIRES: &[u8] = b"!!hexpire!!";
+
+/// The number of a type in digests: the tags of Redis' objects.
+fn type_number(kind: Kind) -> u32 {
+    match kind {
+        Kind::String => 0,
+        Kind::List => 1,
+        Kind::Set => 2,
+        Kind::Zset => 3,
+        Kind::Hash => 4,
+        Kind::Stream => 6,
+    }
+}
+
+/// The digest of an entry's value, and whether it has an expiry (DEBUG DIGEST-VALUE).
 pub fn of_value(entry: &Entry) -> Digest {
     let mut mix = Mix::default();
-    mix.next(kind(entry).name().as_bytes());
+    mix_value(&mut mix, entry);
+    mix.digest()
+}
+
+fn mix_value(mix: &mut Mix, entry: &Entry) {
+    mix.next(&type_number(kind(entry)).to_be_bytes());
     match kind(entry) {
         Kind::String => mix.next(string::bytes(entry, &mut Digits::default())),
-        Kind::List => list::view(entry).walk(0, Direction::Forward, &mut |value| {
-            mix.next(value.bytes(&mut listpack::Digits::default()));
-            true
+        // From the tail, as Redis walks.
+        Kind::List => {
+            let last = list::view(entry).len().saturating_sub(1);
+            list::view(entry).walk(last, Direction::Backward, &mut |value| {
+                mix.next(value.bytes(&mut listpack::Digits::default()));
+                true
+            });
+        }
+        Kind::Set => set::view(entry).iter().for_each(|member| {
+            mix.any_order(member.bytes(&mut listpack::Digits::default()));
         }),
-        Kind::Set => set::view(entry).iter().for_each(|member| mix.any_order(&member.to_vec())),
         Kind::Zset => zset::view(entry).iter().for_each(|(member, score)| {
+            let mut text = Vec::with_capacity(24);
             // Both zeros are the same score.
-            mix.any_order(&of_parts(&[&member.to_vec(), &(score + 0.0).to_le_bytes()]));
+            push_f64(&mut text, score + 0.0);
+            mix.any_order(&of_parts(&[member.bytes(&mut listpack::Digits::default()), &text]).0);
         }),
         Kind::Hash => hash::view(entry, i64::MIN).iter().for_each(|item| {
-            let expiry = item.expiry.unwrap_or(0).to_le_bytes();
-            mix.any_order(&of_parts(&[&item.field.to_vec(), &item.value.to_vec(), &expiry]));
+            let (mut field, mut value) = (listpack::Digits::default(), listpack::Digits::default());
+            let mut element = of_parts(&[item.field.bytes(&mut field), item.value.bytes(&mut value)]);
+            if item.expiry.is_some() {
+                element.any_order(FIELD_EXPIRES);
+            }
+            mix.any_order(&element.0);
         }),
-        Kind::Stream => unreachable!("there are no streams"),
+        Kind::Stream => mix_stream(mix, stream::view(entry)),
     }
-    if let Some(at) = entry.expiry() {
-        mix.next(&at.to_le_bytes());
+    if entry.expiry().is_some() {
+        mix.any_order(EXPIRES);
     }
-    mix.digest()
 }
 
-/// The digest of an element that has parts.
-fn of_parts(parts: &[&[u8]]) -> Digest {
+/// Only the entries: groups are no part of Redis' digests.
+fn mix_stream(mix: &mut Mix, stream: &Stream) {
+    for item in stream.range(Id::MIN, Id::MAX, Direction::Forward) {
+        mix.next(format!("{}.{}", item.id.ms, item.id.seq).as_bytes());
+        for (field, value) in item.fields() {
+            mix.next(field.bytes(&mut listpack::Digits::default()));
+            mix.next(value.bytes(&mut listpack::Digits::default()));
+        }
+    }
+}
+
+/// An element that has parts.
+fn of_parts(parts: &[&[u8]]) -> Mix {
     let mut mix = Mix::default();
     parts.iter().for_each(|part| mix.next(part));
-    mix.digest()
+    mix
 }
 
-/// The digest of an entry as part of the data set: key, value and expiry.
-pub fn of_entry(db: usize, entry: &Entry) -> Digest {
-    let mut mix = Mix::default();
-    mix.next(&(db as u64).to_le_bytes());
-    mix.next(entry.key());
-    mix.next(&of_value(entry));
-    mix.digest()
+/// Adds a database to the digest of all data (DEBUG DIGEST): databases come in order, and those without
+/// entries are left out by the caller.
+pub fn add_database<E: std::ops::Deref<Target = Entry>>(
+    all: &mut Mix,
+    db: usize,
+    entries: impl Iterator<Item = E>,
+) {
+    all.next(&(db as u32).to_be_bytes());
+    for entry in entries {
+        let mut mix = Mix::default();
+        mix.next(entry.key());
+        mix_value(&mut mix, &entry);
+        all.any_order(&mix.digest());
+    }
 }
 
 #[cfg(test)]
@@ -87,7 +141,15 @@ mod tests {
         assert_eq!(int, of_value(&entry(NewPayload::Inline(b"12"))));
         assert_ne!(int, of_value(&entry(NewPayload::Inline(b"13"))));
         assert_ne!(int, of_value(&Entry::new(b"k", Kind::String as u8, NewPayload::Int(12), Some(5))));
-        assert_ne!(of_entry(0, &entry(NewPayload::Int(1))), of_entry(1, &entry(NewPayload::Int(1))));
+    }
+
+    #[test]
+    fn digests_are_those_of_redis() {
+        // From redis-server 7.0: DEBUG DIGEST-VALUE of `SET k 12`, and the same with an expiry.
+        let digest = |expiry| of_value(&Entry::new(b"k", Kind::String as u8, NewPayload::Int(12), expiry));
+        assert_eq!(crate::util::crc::hex(&digest(None)), "655ac46b180ad2f61a3cee25f0b1780fa2ec879a");
+        assert_eq!(crate::util::crc::hex(&digest(Some(5))), "83df3a94c43338a2db2a05ddb5dbb794b842c619");
+        assert_eq!(digest(Some(5)), digest(Some(6)));
     }
 
     #[test]

@@ -7,9 +7,11 @@
 mod bench;
 pub mod digest;
 pub mod hash;
+pub mod hyperloglog;
 pub mod list;
 mod packed;
 pub mod set;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 mod tests;
@@ -82,6 +84,8 @@ pub enum Object {
     Zset(zset::SortedSet),
     /// A big hash, or one with deadlines.
     Hash(hash::Large),
+    /// A stream.
+    Stream(Box<stream::Stream>),
 }
 
 impl fmt::Debug for Object {
@@ -91,6 +95,7 @@ impl fmt::Debug for Object {
             Object::Set(_) => "Set",
             Object::Zset(_) => "Zset",
             Object::Hash(_) => "Hash",
+            Object::Stream(_) => "Stream",
         })
     }
 }
@@ -116,7 +121,7 @@ pub fn encoding(entry: &Entry) -> &'static str {
     }
 }
 
-/// Number of elements of a collection; 1 for a string.
+/// Number of elements of a collection; 1 for a string, and for a stream, which may be empty and stays.
 pub fn len(entry: &Entry) -> usize {
     match kind(entry) {
         Kind::String | Kind::Stream => 1,
@@ -146,7 +151,8 @@ pub fn draft(kind: Kind) -> Entry {
     let payload = match kind {
         Kind::Set => set::empty(),
         Kind::List | Kind::Zset | Kind::Hash => NewPayload::Inline(&listpack::EMPTY),
-        Kind::String | Kind::Stream => NewPayload::Inline(b""),
+        Kind::String => NewPayload::Inline(b""),
+        Kind::Stream => stream::payload(stream::Stream::default()),
     };
     Entry::new(b"", kind as u8, payload, None)
 }
@@ -187,6 +193,7 @@ fn object_bytes(object: &Object, samples: usize) -> usize {
             let fields = table.fields();
             table.memory_bytes() + estimate(fields.len(), &mut fields.iter().map(|f| f.allocated_bytes()))
         }
+        Object::Stream(stream) => stream.memory_bytes(samples),
     }
 }
 
@@ -197,6 +204,7 @@ pub fn free_effort(entry: &Entry) -> usize {
         Payload::Object(Object::Set(table)) => table.len(),
         Payload::Object(Object::Zset(set)) => set.len(),
         Payload::Object(Object::Hash(hash::Large::Table(table))) => table.fields().len(),
+        Payload::Object(Object::Stream(stream)) => stream.free_effort(),
         _ => 1,
     }
 }
@@ -221,6 +229,7 @@ fn duplicate_object(object: &Object) -> Object {
         Object::Zset(set) => Object::Zset(set.duplicate()),
         Object::Hash(hash::Large::Triples(bytes)) => Object::Hash(hash::Large::Triples(bytes.clone())),
         Object::Hash(hash::Large::Table(table)) => Object::Hash(hash::Large::Table(table.duplicate())),
+        Object::Stream(stream) => Object::Stream(stream.clone()),
     }
 }
 

@@ -160,6 +160,12 @@ pub fn change<R>(entry: &mut Entry, len: usize, change: impl FnOnce(&mut [u8]) -
     }
 }
 
+/// Replaces the value by bytes that were changed apart from it: the encoding is raw.
+pub fn replace_changed(entry: &mut Entry, bytes: &[u8]) {
+    entry.set_payload(Kind::String as u8, text_payload(bytes));
+    entry.set_flag(CHANGED, true);
+}
+
 /// Appends to the string.
 pub fn append(entry: &mut Entry, tail: &[u8]) -> usize {
     let len = self::len(entry);

@@ -52,27 +52,23 @@ fn memory_per_key(rivals: &[Kind]) -> Vec<Line> {
 }
 
 /// Counts inserts that took the server over a millisecond while it grows to ten million keys. A shared
-/// machine stops any process now and then: as many commands that do nothing show how often.
+/// machine stops any process now and then, and memory never touched before costs what the hypervisor takes to
+/// find it: overwriting the same ten million keys, which grows nothing and spends as long inside commands,
+/// shows how often.
 fn stalls(_: &[Kind]) -> Vec<Line> {
     const KEYS: u64 = 10_000_000;
     let peer = start(Kind::Aikv, &["--slowlog-log-slower-than", "1000", "--slowlog-max-len", "100000"]);
     let (mut client, mut fleet) = (Client::connect(peer.port), Fleet::connect(peer.port, 10));
-    let slow = |client: &mut Client| -> f64 {
+    let mut slow_sets = || -> f64 {
+        fill(&mut fleet, 0, KEYS);
         let count = client.line("SLOWLOG LEN");
         client.line("SLOWLOG RESET");
         count.trim_start_matches(':').trim().parse().unwrap_or(f64::NAN)
     };
-    let begin = Instant::now();
-    fill(&mut fleet, 0, KEYS);
-    let (inserts, seconds) = (slow(&mut client), begin.elapsed().as_secs_f64());
-    let begin = Instant::now();
-    while begin.elapsed().as_secs_f64() < seconds {
-        fleet.round(100, 7, &mut |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
-    }
-    let nothing = slow(&mut client);
+    let (inserts, overwrites) = (slow_sets(), slow_sets());
     vec![
-        line("inserts over 1 ms, growing to 10M keys", vec![inserts], "count", Limit::AtMost(nothing)),
-        line("PINGs over 1 ms in the same time", vec![nothing], "count", Limit::None),
+        line("inserts over 1 ms, growing to 10M keys", vec![inserts], "count", Limit::AtMost(overwrites)),
+        line("overwrites over 1 ms, of the same 10M keys", vec![overwrites], "count", Limit::None),
     ]
 }
 
@@ -124,26 +120,28 @@ fn lag_p99(client: &mut Client, deadlines: &[Instant], others: u64) -> f64 {
     lags[(due as usize * 99) / 100]
 }
 
-/// CPU per request of 50 busy connections, alone and beside ten thousand idle ones.
+/// Throughput of 50 busy connections, alone and beside ten thousand idle ones: of several short drives the
+/// best counts, which is the one that least else on the machine disturbed.
 fn idle_connections(rivals: &[Kind]) -> Vec<Line> {
     const IDLE: usize = 10_000;
     let measure = |kind| {
         let peer = start(kind, &["--maxclients", "20000"]);
         let mut busy = Fleet::connect(peer.port, 50);
-        let mut drive = || {
+        let mut drive = || -> f64 {
             let (begin, mut requests) = (Instant::now(), 0);
-            while begin.elapsed() < Duration::from_secs(2) {
+            while begin.elapsed() < Duration::from_millis(250) {
                 requests += busy.round(1, 7, &mut |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
             }
             requests as f64 / begin.elapsed().as_secs_f64()
         };
-        drive();
-        let alone = drive();
+        let mut best_drive = || (0..12).map(|_| drive()).fold(0.0, f64::max);
+        let before = best_drive();
         let idle = Fleet::connect(peer.port, IDLE);
         std::thread::sleep(Duration::from_secs(3));
-        let beside = drive();
+        let beside = best_drive();
         drop(idle);
-        (1.0 - beside / alone) * 100.0
+        std::thread::sleep(Duration::from_secs(1));
+        (1.0 - beside / before.max(best_drive())) * 100.0
     };
     raise_own_limit();
     let figures = all(rivals).map(measure).collect();

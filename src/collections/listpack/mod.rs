@@ -258,6 +258,59 @@ pub fn replace(lp: &mut impl Buffer, at: usize, value: Value<'_>) {
     splice(lp, at, 1, &[value]);
 }
 
+/// Appends values one after the other; cheaper than one by one.
+pub fn extend<'a>(lp: &mut Vec<u8>, values: impl IntoIterator<Item = Value<'a>>) {
+    let mut appender = Appender::new(lp);
+    values.into_iter().for_each(|value| appender.push(value));
+    appender.finish();
+}
+
+/// Appends to a listpack that is a vector: end and head are written once, by [`Appender::finish`], without
+/// which the bytes are no listpack.
+#[must_use = "the listpack is whole only after `finish`"]
+pub struct Appender<'a> {
+    lp: &'a mut Vec<u8>,
+    count: usize,
+}
+
+impl<'a> Appender<'a> {
+    /// Opens the end.
+    #[inline]
+    pub fn new(lp: &'a mut Vec<u8>) -> Self {
+        // A count that is unknown stays so: whatever is added to it does not fit.
+        let count = usize::from(u16::from_le_bytes([lp[4], lp[5]]));
+        lp.pop();
+        Appender { lp, count }
+    }
+
+    /// Appends one value.
+    #[inline]
+    pub fn push(&mut self, value: Value<'_>) {
+        let at = self.lp.len();
+        self.lp.resize(at + encoded_length(&value), 0);
+        write(&mut self.lp[at..], &value);
+        self.count += 1;
+    }
+
+    /// Closes the end.
+    #[inline]
+    pub fn finish(self) {
+        self.lp.push(END);
+        set_head(self.lp, self.count);
+    }
+}
+
+/// Replaces the element at `at` by an integer; in place when that takes as many bytes.
+#[inline]
+pub fn set_int(lp: &mut impl Buffer, at: usize, n: i64) {
+    let value = Value::Int(n);
+    if encoded_length(&value) == skip(lp.bytes(), at) {
+        write(&mut lp.bytes_mut()[at..], &value);
+    } else {
+        replace(lp, at, value);
+    }
+}
+
 /// Deletes `count` elements from the one at `at` on.
 pub fn delete(lp: &mut impl Buffer, at: usize, count: usize) {
     splice(lp, at, count, &[]);
@@ -275,16 +328,8 @@ pub fn has_room(lp: &[u8], more: usize) -> bool {
 
 /// A new listpack of these elements.
 pub fn from_values<'a>(values: impl IntoIterator<Item = Value<'a>>) -> Vec<u8> {
-    let mut lp = EMPTY[..HEAD].to_vec();
-    let mut count = 0;
-    for value in values {
-        let at = lp.len();
-        lp.resize(at + encoded_length(&value), 0);
-        write(&mut lp[at..], &value);
-        count += 1;
-    }
-    lp.push(END);
-    set_head(&mut lp, count);
+    let mut lp = EMPTY.to_vec();
+    extend(&mut lp, values);
     lp
 }
 

@@ -69,7 +69,16 @@ fn agrees_with_a_vector() {
         let index = random.below(model.len() as u64 + 1) as usize;
         let at = seek(&lp, index).unwrap_or(end(&lp));
         let string = some_string(&mut random);
-        match random.below(6) {
+        match random.below(8) {
+            5 => {
+                extend(&mut lp, [Value::new(&string), Value::Int(round)]);
+                model.extend([string, round.to_string().into_bytes()]);
+            }
+            6 if index < model.len() => {
+                let n = random.next() as i64 >> random.below(64);
+                set_int(&mut lp, at, n);
+                model[index] = n.to_string().into_bytes();
+            }
             0 | 1 => {
                 insert(&mut lp, at, Value::new(&string));
                 model.insert(index, string);
@@ -113,8 +122,10 @@ fn agrees_with_a_vector() {
 fn many_elements_are_counted() {
     let mut lp = from_values((0..70_000).map(|_| Value::Int(1)));
     assert_eq!(len(&lp), 70_000);
+    extend(&mut lp, [Value::Int(1)]);
+    assert_eq!(len(&lp), 70_001);
     delete(&mut lp, HEAD, 69_990);
-    assert_eq!(len(&lp), 10);
+    assert_eq!(len(&lp), 11);
     assert!(is_valid(&lp));
 }
 

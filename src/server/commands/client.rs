@@ -1,6 +1,6 @@
 //! CLIENT: what connections are there, what each calls itself, and closing, pausing and waking them.
 
-use super::client_list::{Class, Running, push_line};
+use super::client_list::{Around, Class, Running, push_line};
 use super::connection::check_name;
 use crate::command::Outcome;
 use crate::command::args::{Cursor, int, is};
@@ -12,7 +12,7 @@ use crate::server::table::Handler;
 use crate::server::{Pause, ServerCtx};
 use crate::util::num;
 
-const OWN: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE);
+const OWN: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::KEEPS_CACHING);
 const ADMIN: Flags = OWN.with(Flags::ADMIN);
 const EVERY_NODE: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 const UNORDERED: &[&str] = &["nondeterministic_output"];
@@ -35,17 +35,6 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
     ),
     (
         Spec {
-            name: "client|caching",
-            arity: 3,
-            since: "6.0.0",
-            summary: "Says whether the keys of the next command are tracked, in the modes OPTIN and OPTOUT.",
-            usage: "<YES | NO>",
-            ..ROW
-        },
-        Handler::Server(caching),
-    ),
-    (
-        Spec {
             name: "client|getname",
             arity: 2,
             since: "2.6.9",
@@ -56,19 +45,9 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
     ),
     (
         Spec {
-            name: "client|getredir",
-            arity: 2,
-            since: "6.0.0",
-            summary: "Returns the client ID to which the connection's tracking notifications go.",
-            ..ROW
-        },
-        Handler::Server(getredir),
-    ),
-    (
-        Spec {
             name: "client|help",
             arity: 2,
-            flags: Flags::LOADING.with(Flags::STALE),
+            flags: Flags::LOADING.with(Flags::STALE).with(Flags::KEEPS_CACHING),
             since: "5.0.0",
             summary: "Explains the subcommands.",
             ..ROW
@@ -213,16 +192,6 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
     ),
     (
         Spec {
-            name: "client|trackinginfo",
-            arity: 2,
-            since: "6.2.0",
-            summary: "Returns how keys are tracked for the connection.",
-            ..ROW
-        },
-        Handler::Server(trackinginfo),
-    ),
-    (
-        Spec {
             name: "client|unblock",
             arity: -3,
             flags: ADMIN,
@@ -247,34 +216,6 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
         Handler::Server(unpause),
     ),
 ];
-
-/// CLIENT CACHING without CLIENT TRACKING.
-const NOT_TRACKING: CmdError = CmdError::new(
-    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode \
-     enabled",
-);
-
-fn caching(_: &mut ServerCtx<'_>) -> CmdResult {
-    Err(NOT_TRACKING)
-}
-
-fn getredir(ctx: &mut ServerCtx<'_>) -> CmdResult {
-    ctx.client.reply.int(-1);
-    Ok(Outcome::Done)
-}
-
-fn trackinginfo(ctx: &mut ServerCtx<'_>) -> CmdResult {
-    let reply = &mut ctx.client.reply;
-    reply.map(3);
-    reply.bulk_str("flags");
-    reply.set(1);
-    reply.bulk_str("off");
-    reply.bulk_str("redirect");
-    reply.int(-1);
-    reply.bulk_str("prefixes");
-    reply.array(0);
-    Ok(Outcome::Done)
-}
 
 fn id(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let id = ctx.client.id;
@@ -359,8 +300,9 @@ fn no_touch(ctx: &mut ServerCtx<'_>) -> CmdResult {
 
 fn info(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let mut line = Vec::new();
-    let running = Running { argv_bytes: ctx.args.bytes() };
-    push_line(&mut line, ctx.client, Some(running), ctx.server.now.mono_ms());
+    let running = Some(Running { argv_bytes: ctx.args.bytes() });
+    let tracker = ctx.server.tracking.get(ctx.client.id);
+    push_line(&mut line, ctx.client, Around { running, now_ms: ctx.server.now.mono_ms(), tracker });
     ctx.client.reply.verbatim("txt", &line);
     Ok(Outcome::Done)
 }
@@ -397,7 +339,9 @@ fn list(ctx: &mut ServerCtx<'_>) -> CmdResult {
     clients.sort_unstable_by_key(|client| client.id);
     let mut text = Vec::new();
     let mut show = |client: &Client| {
-        push_line(&mut text, client, (client.id == own_id).then_some(own), now_ms);
+        let running = (client.id == own_id).then_some(own);
+        let tracker = ctx.server.tracking.get(client.id);
+        push_line(&mut text, client, Around { running, now_ms, tracker });
     };
     match listed {
         Listed::All => clients.into_iter().for_each(&mut show),
@@ -615,6 +559,8 @@ fn help(ctx: &mut ServerCtx<'_>) -> CmdResult {
             "    Set the name or version of the client library.",
             "SETNAME <name>",
             "    Name this connection; an empty name takes it away.",
+            "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]",
+            "    Tell this connection, or the one with this id, when keys change that it may have cached.",
             "TRACKINGINFO",
             "    Return how keys are tracked for this connection.",
             "UNBLOCK <id> [TIMEOUT|ERROR]",

@@ -3,8 +3,10 @@
 
 use crate::command::args::is;
 use crate::command::error::CmdError;
+use crate::pubsub::Kind;
 use crate::server::blocking::Blocked;
 use crate::server::client::{Client, Close, Role};
+use crate::tracking::{Mode, Tracker};
 use crate::util::num::push_u64;
 
 /// Output up to this size counts as the client's fixed buffer (`obl`), what is beyond as its list of reply
@@ -43,21 +45,33 @@ impl Class {
     /// The class of a client.
     pub fn of(client: &Client) -> Class {
         match client.role {
+            Role::Normal if client.subscriptions.is_some() => Class::Pubsub,
             Role::Normal | Role::Monitor | Role::Internal => Class::Normal,
         }
     }
 }
 
+/// What a line shows beside what the client itself knows.
+#[derive(Clone, Copy)]
+pub(in crate::server) struct Around<'a> {
+    /// Given for the client that asks: its input is out of its place then.
+    pub running: Option<Running>,
+    /// Monotonic milliseconds.
+    pub now_ms: u64,
+    /// How keys are tracked for it.
+    pub tracker: Option<&'a Tracker>,
+}
+
 /// What is known of the running client only.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Running {
+pub(in crate::server) struct Running {
     /// Bytes of the arguments of its command.
     pub argv_bytes: usize,
 }
 
-/// Appends the line of a client, with its line end. `running` is given for the client that asks: its input
-/// is out of its place then. `now_ms` is monotonic.
-pub(super) fn push_line(out: &mut Vec<u8>, client: &Client, running: Option<Running>, now_ms: u64) {
+/// Appends the line of a client, with its line end.
+pub(in crate::server) fn push_line(out: &mut Vec<u8>, client: &Client, around: Around<'_>) {
+    let Around { running, now_ms, tracker } = around;
     let (qbuf, qbuf_capacity) = match running {
         Some(_) => client.noted_input,
         None => (client.input.pending_bytes(), client.input.buffer_capacity().max(client.input_room)),
@@ -80,10 +94,11 @@ pub(super) fn push_line(out: &mut Vec<u8>, client: &Client, running: Option<Runn
     line.text(" name", &client.name);
     line.number(" age", seconds_since(client.created_ms));
     line.number(" idle", seconds_since(client.active_ms));
-    line.text(" flags", flags(client).as_bytes());
+    line.text(" flags", flags(client, tracker).as_bytes());
     line.number(" db", client.db as u64);
-    // Subscriptions come with PUBSUB.
-    [" sub", " psub", " ssub"].into_iter().for_each(|name| line.number(name, 0));
+    for (name, kind) in [(" sub", Kind::Channel), (" psub", Kind::Pattern), (" ssub", Kind::Shard)] {
+        line.number(name, client.subscriptions.as_ref().map_or(0, |s| s.len(kind)) as u64);
+    }
     line.signed(" multi", multi.map_or(-1, |m| m.queue.len() as i64));
     line.number(" watch", client.watched.len() as u64);
     line.number(" qbuf", qbuf as u64);
@@ -99,7 +114,7 @@ pub(super) fn push_line(out: &mut Vec<u8>, client: &Client, running: Option<Runn
     line.text(" events", if output.waits { b"rw" } else { b"r" });
     line.text(" cmd", client.last_command.map_or("NULL", |c| c.spec.name).as_bytes());
     line.text(" user", b"default");
-    line.signed(" redir", -1);
+    line.signed(" redir", tracker.map_or(-1, |t| t.redirect.unwrap_or(0) as i64));
     line.number(" resp", client.reply.proto.number());
     line.text(" lib-name", &client.lib_name);
     line.text(" lib-ver", &client.lib_version);
@@ -131,10 +146,14 @@ impl Output {
 }
 
 /// The letters of `flags=`.
-fn flags(client: &Client) -> String {
+fn flags(client: &Client, tracker: Option<&Tracker>) -> String {
     let letters = [
         ('O', client.role == Role::Monitor),
+        ('P', client.subscriptions.is_some()),
         ('x', client.multi.is_some()),
+        ('t', tracker.is_some()),
+        ('R', tracker.is_some_and(|t| t.broken)),
+        ('B', tracker.is_some_and(|t| t.mode == Mode::Broadcast)),
         ('b', client.blocked.is_some()),
         ('d', client.watched.iter().any(|w| w.changed)),
         ('c', client.close == Some(Close::AfterReply)),
@@ -181,7 +200,7 @@ mod tests {
         client.name = b"worker".to_vec();
         client.reply.raw(&[b'x'; FIXED_BUFFER_BYTES + 10]);
         let mut line = Vec::new();
-        push_line(&mut line, &client, None, 4_500);
+        push_line(&mut line, &client, Around { running: None, now_ms: 4_500, tracker: None });
         let line = String::from_utf8(line).unwrap();
         let start = "id=3 addr=1.2.3.4:5 laddr=6.7.8.9:10 fd=8 name=worker age=3 idle=3 flags=N db=0 sub=0 \
                      psub=0 ssub=0 multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 \

@@ -200,6 +200,7 @@ impl Server {
         self.keyspace.access.policy = memory::access_policy(&self.config);
         self.keyspace.lazy_free = memory::lazy_free(&self.config);
         self.arm_from_config();
+        self.update_listeners();
         self.update_slow_threshold();
         self.apply_client_memory();
     }
@@ -225,6 +226,10 @@ impl Server {
                 Ok(())
             }
             Apply::Maxclients => self.apply_maxclients(),
+            Apply::Locale => match crate::sys::locale::Collation::named(&self.config.locale_collate) {
+                Some(_) => Ok(()),
+                None => Err("Invalid locale name".into()),
+            },
             Apply::Log => crate::sys::log::reconfigure(self.config.log_options()).map_err(|e| e.to_string()),
             Apply::Dir => crate::sys::process::chdir(&self.config.dir).map_err(|e| e.to_string()),
             _ => {

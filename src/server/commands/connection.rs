@@ -120,6 +120,12 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
 
 fn ping(ctx: &mut ServerCtx<'_>) -> CmdResult {
     match ctx.args.len() {
+        // Among messages the reply must look like one.
+        argc @ 1..=2 if ctx.client.subscriptions.is_some() && ctx.client.reply.proto == Proto::Resp2 => {
+            ctx.client.reply.push(2);
+            ctx.client.reply.bulk(b"pong");
+            ctx.client.reply.bulk(if argc == 1 { b"" } else { ctx.args.get(1) });
+        }
         1 => ctx.client.reply.simple("PONG"),
         2 => ctx.client.reply.bulk(ctx.args.get(1)),
         _ => return Err(wrong_arity("ping")),
@@ -182,7 +188,7 @@ fn hello(ctx: &mut ServerCtx<'_>) -> CmdResult {
     if let Some((user, password)) = hello.auth {
         ctx.server.authenticate(ctx.client, user, password)?;
     }
-    if !ctx.client.authenticated {
+    if !ctx.client.authenticated && ctx.server.must_authenticate() {
         return Err(HELLO_NO_AUTH);
     }
     if let Some(name) = hello.name {
@@ -237,12 +243,17 @@ fn auth(ctx: &mut ServerCtx<'_>) -> CmdResult {
 }
 
 impl Server {
+    /// Whether clients have to authenticate before they may do anything.
+    pub(in crate::server) fn must_authenticate(&self) -> bool {
+        !self.config.requirepass.is_empty()
+    }
+
     /// Checks a name and password. A refusal leaves the client as it was.
     fn authenticate(&mut self, client: &mut Client, user: &[u8], password: &[u8]) -> Result<(), CmdError> {
         let wanted = self.config.requirepass.reveal().as_bytes();
         let open = wanted.is_empty();
         if user == b"default" && (open || same_secret(wanted, password)) {
-            client.authenticated = true;
+            client.set_authenticated(true);
             return Ok(());
         }
         self.stats.counters.denied_auth += 1;
@@ -270,13 +281,15 @@ fn reset(ctx: &mut ServerCtx<'_>) -> CmdResult {
     client.multi = None;
     server.watches.unwatch(client);
     server.end_monitoring(client);
+    server.end_subscriptions(client);
+    server.end_tracking(client);
     server.update_listeners();
     client.db = 0;
     client.name.clear();
     client.no_evict = false;
     client.no_touch = false;
     client.reply_mode = ReplyMode::On;
-    client.authenticated = server.config.requirepass.is_empty();
+    client.set_authenticated(!server.must_authenticate());
     client.reply.proto = Proto::Resp2;
     client.reply.simple("RESET");
     Ok(Outcome::Done)

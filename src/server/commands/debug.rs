@@ -43,8 +43,6 @@ pub struct Debug {
     pub keep_reply_buffers: bool,
     /// Microseconds to wait in each flush of the log (AOF-FLUSH-SLEEP).
     pub aof_flush_sleep_us: u64,
-    /// Bytes from which on an element of a list gets a node of its own (QUICKLIST-PACKED-THRESHOLD).
-    pub list_node_max: Option<u64>,
 }
 
 /// A subcommand.
@@ -92,6 +90,7 @@ const SUBCOMMANDS: &[Sub] = &[
     sub("HTSTATS", 1..=2, look::htstats, "<db> [full]", "Figures about a database's table."),
     sub("HTSTATS-KEY", 1..=2, look::htstats_key, "<key> [full]", "Figures about a value's table."),
     sub("LEAK", 1..=1, leak, "<text>", "Lose memory of the size of <text>."),
+    sub("LISTPACK", 1..=1, look::listpack, "<key>", "Write the elements of a packed value to the log."),
     sub("LOADAOF", 0..=0, no_persistence, "", "Load the log into an empty server."),
     sub("LOG", 1..=1, log_line, "<text>", "Write <text> to the server's log."),
     sub("MALLCTL", 1..=1, look::mallctl, "<name>", "One of the allocator's numbers."),
@@ -102,6 +101,7 @@ const SUBCOMMANDS: &[Sub] = &[
     sub("PAUSE-CRON", 1..=1, pause_cron, "<0|1>", "Stop or go on with periodic work."),
     sub("POPULATE", 1..=3, populate, "<count> [<prefix>] [<size>]", "Create strings <prefix>:<n>."),
     sub("PROTOCOL", 1..=1, look::protocol, "<type>", "Reply with a sample of a protocol type."),
+    sub("QUICKLIST", 1..=2, look::quicklist, "<key> [<0|1>]", "Write the nodes of a long list to the log."),
     sub(
         "QUICKLIST-PACKED-THRESHOLD",
         1..=1,
@@ -250,7 +250,7 @@ fn quicklist_packed_threshold(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let max = u64::from(u32::MAX);
     let size = memsize::parse_memory(ctx.args.get(2)).filter(|size| *size <= max).ok_or(BAD_THRESHOLD)?;
     // Zero brings the usual behaviour back.
-    ctx.server.debug.list_node_max = Some(size).filter(|size| *size > 0);
+    ctx.server.keyspace.list_plain_from = size as usize;
     accept(ctx)
 }
 

@@ -1,17 +1,22 @@
 //! The subcommands of DEBUG that look at data and figures, and POPULATE. Looking leaves no trace, and sees
 //! keys whose time is over as long as they are there.
 
-use crate::collections::dict::Ref;
+use crate::collections::dict::{DictStats, Ref};
+use crate::collections::entry::Payload;
+use crate::collections::quicklist::Node;
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::{Outcome, args};
+use crate::config::Config;
 use crate::keyspace::{Key, Keyspace, Ttl};
 use crate::resp::{Proto, Reply};
 use crate::server::ServerCtx;
 use crate::sys::alloc;
 use crate::util::crc::hex;
 use crate::util::glob::{self, Case};
-use crate::value::digest::{self, Digest};
-use crate::value::{Entry, Kind, encoding, kind, string};
+use crate::value::digest::{self, Digest, Mix};
+use crate::value::{
+    Digits, Entry, Kind, Object, Value, encoding, hash, kind, list, set, stream, string, zset,
+};
 use std::ffi::CString;
 
 /// Argument `i`'s entry, even if its time is over.
@@ -30,35 +35,93 @@ pub(super) fn object(ctx: &mut ServerCtx<'_>) -> CmdResult {
         0
     };
     let text = format!(
-        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}",
+        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}{}",
         entry.key().as_ptr(),
         encoding(&entry),
         serialized_len(&entry),
         entry.clock(),
+        list_figures(&entry, &ctx.server.config),
     );
     ctx.client.reply.simple(&text);
     Ok(Outcome::Done)
 }
 
-/// Bytes that the value takes in a snapshot, uncompressed.
+/// Bytes that the value takes in a snapshot, uncompressed and without its type.
 fn serialized_len(entry: &Entry) -> usize {
-    let int_len = |n: i64| match n {
-        -0x80..=0x7f => Some(2),
-        -0x8000..=0x7fff => Some(3),
-        -0x8000_0000..=0x7fff_ffff => Some(5),
-        _ => None,
-    };
+    let value_len = |value: Value<'_>| string_len(value.bytes(&mut Digits::default()));
     match kind(entry) {
-        Kind::String => {
-            let len = string::len(entry);
-            let header = match len {
-                0..=0x3f => 1,
-                0x40..=0x3fff => 2,
-                _ => 5,
-            };
-            string::as_int(entry).and_then(int_len).unwrap_or(len + header)
+        Kind::String => string_len(string::bytes(entry, &mut string::Digits::default())),
+        Kind::List => match list::view(entry) {
+            list::View::Listpack(bytes) => 2 + string_len(bytes),
+            list::View::Quicklist(list) => {
+                let nodes = list.nodes().map(|node| 1 + length_len(raw_len(node)) + raw_len(node));
+                length_len(list.node_count()) + nodes.sum::<usize>()
+            }
+        },
+        Kind::Set => match set::view(entry) {
+            set::View::Intset(bytes) | set::View::Listpack(bytes) => string_len(bytes),
+            set::View::Table(table) => {
+                length_len(table.len()) + table.iter().map(|m| string_len(m.bytes())).sum::<usize>()
+            }
+        },
+        Kind::Zset => match zset::view(entry) {
+            zset::View::Listpack(bytes) => string_len(bytes),
+            zset::View::Skiplist(set) => {
+                let members = set.members().iter().map(|m| string_len(m.bytes()) + size_of::<f64>());
+                length_len(set.len()) + members.sum::<usize>()
+            }
+        },
+        Kind::Hash => {
+            let hash = hash::view(entry, i64::MIN);
+            match hash.repr() {
+                hash::Repr::Listpack(bytes) => string_len(bytes),
+                hash::Repr::ListpackEx(bytes) => size_of::<i64>() + string_len(bytes),
+                hash::Repr::Table(_) => {
+                    let fields = hash.iter().map(|item| value_len(item.field) + value_len(item.value));
+                    length_len(hash.len()) + fields.sum::<usize>()
+                }
+            }
         }
-        other => unreachable!("there are no values of type {}", other.name()),
+        // The ID of a node takes 17 bytes, its length two.
+        Kind::Stream => stream::view(entry).nodes().map(|(_, node)| node.len() + 19).sum(),
+    }
+}
+
+/// Bytes of a node of a long list before compression.
+fn raw_len(node: &Node) -> usize {
+    node.lzf().map_or_else(|| node.bytes(&mut Vec::new()).len(), |(_, len)| len)
+}
+
+/// What OBJECT adds about a long list.
+fn list_figures(entry: &Entry, config: &Config) -> String {
+    let Payload::Object(Object::List(list)) = entry.payload() else { return String::new() };
+    format!(
+        " ql_nodes:{} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{}",
+        list.node_count(),
+        list.len() as f64 / list.node_count().max(1) as f64,
+        config.list_max_listpack_size,
+        u8::from(config.list_compress_depth != 0),
+        list.nodes().map(raw_len).sum::<usize>(),
+    )
+}
+
+/// Bytes of a string in a snapshot.
+fn string_len(bytes: &[u8]) -> usize {
+    match string::int_of(bytes) {
+        Some(-0x80..=0x7f) => 2,
+        Some(-0x8000..=0x7fff) => 3,
+        Some(-0x8000_0000..=0x7fff_ffff) => 5,
+        _ => length_len(bytes.len()) + bytes.len(),
+    }
+}
+
+/// Bytes of a length in a snapshot.
+fn length_len(len: usize) -> usize {
+    match len {
+        0..=0x3f => 1,
+        0x40..=0x3fff => 2,
+        0x4000..=0xffff_ffff => 5,
+        _ => 9,
     }
 }
 
@@ -80,14 +143,11 @@ pub(super) fn sdslen(ctx: &mut ServerCtx<'_>) -> CmdResult {
 
 pub(super) fn digest(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let ks = &ctx.server.keyspace;
-    let mut all = Digest::default();
-    for db in 0..ks.databases() {
-        for entry in ks.entries(db) {
-            let one = digest::of_entry(db, &entry);
-            all.iter_mut().zip(one).for_each(|(a, b)| *a ^= b);
-        }
+    let mut all = Mix::default();
+    for db in (0..ks.databases()).filter(|db| !ks.db(*db).is_empty()) {
+        digest::add_database(&mut all, db, ks.db(db).table().iter());
     }
-    ctx.client.reply.simple(&hex(&all));
+    ctx.client.reply.simple(&hex(&all.digest()));
     Ok(Outcome::Done)
 }
 
@@ -170,15 +230,12 @@ pub(super) fn protocol(ctx: &mut ServerCtx<'_>) -> CmdResult {
 /// HTSTATS of a database that does not exist.
 const NO_SUCH_DB: CmdError = CmdError::new("ERR Out of range database");
 
-pub(super) fn htstats(ctx: &mut ServerCtx<'_>) -> CmdResult {
-    let db = args::int(ctx.args.get(2))?;
-    let ks = &ctx.server.keyspace;
-    let db = usize::try_from(db).ok().filter(|db| *db < ks.databases()).ok_or(NO_SUCH_DB)?;
-    let (db, stats) = (ks.db(db), ks.db(db).table().stats());
-    let text = format!(
-        "[Dictionary HT]\nHash table 0 stats (main hash table):\n table size: {}\n number of elements: {}\n \
+/// The figures of a table, in words that scripts know from Redis.
+fn table_figures(title: &str, stats: &DictStats) -> String {
+    format!(
+        "[Dictionary HT]\nHash table 0 stats ({title}):\n table size: {}\n number of elements: {}\n \
          segments: {}\n directory depth: {}\n longest segment: {}\n displaced elements: {}\n \
-         max chain length: {}\n bytes: {}\n[Expires HT]\n number of elements: {}\n",
+         max chain length: {}\n",
         stats.slots,
         stats.entries,
         stats.segments,
@@ -186,6 +243,17 @@ pub(super) fn htstats(ctx: &mut ServerCtx<'_>) -> CmdResult {
         stats.longest_segment,
         stats.displaced,
         stats.max_chain,
+    )
+}
+
+pub(super) fn htstats(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    let db = args::int(ctx.args.get(2))?;
+    let ks = &ctx.server.keyspace;
+    let db = usize::try_from(db).ok().filter(|db| *db < ks.databases()).ok_or(NO_SUCH_DB)?;
+    let db = ks.db(db);
+    let text = format!(
+        "{} bytes: {}\n[Expires HT]\n number of elements: {}\n",
+        table_figures("main hash table", &db.table().stats()),
         db.overhead_bytes(),
         db.volatile(),
     );
@@ -198,8 +266,74 @@ const NO_TABLE: CmdError =
     CmdError::new("ERR The value stored at the specified key is not represented using an hash table");
 
 pub(super) fn htstats_key(ctx: &mut ServerCtx<'_>) -> CmdResult {
-    find(ctx, 2).ok_or(error::NO_SUCH_KEY)?;
-    Err(NO_TABLE)
+    let entry = find(ctx, 2).ok_or(error::NO_SUCH_KEY)?;
+    let stats = match entry.payload() {
+        Payload::Object(Object::Set(table)) => table.stats(),
+        Payload::Object(Object::Zset(set)) => set.members().stats(),
+        Payload::Object(Object::Hash(hash::Large::Table(table))) => table.fields().stats(),
+        _ => return Err(NO_TABLE),
+    };
+    let text = table_figures("main hash table", &stats);
+    ctx.client.reply.verbatim("txt", text.as_bytes());
+    Ok(Outcome::Done)
+}
+
+/// LISTPACK of a value that is none.
+const NO_LISTPACK: CmdError = CmdError::new("ERR Not a listpack encoded object.");
+
+/// Writes the elements of a packed value to the log.
+pub(super) fn listpack(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    let entry = find(ctx, 2).ok_or(error::NO_SUCH_KEY)?;
+    let bytes = match kind(&entry) {
+        Kind::List => match list::view(&entry) {
+            list::View::Listpack(bytes) => bytes,
+            list::View::Quicklist(_) => return Err(NO_LISTPACK),
+        },
+        Kind::Set => match set::view(&entry) {
+            set::View::Listpack(bytes) => bytes,
+            set::View::Intset(_) | set::View::Table(_) => return Err(NO_LISTPACK),
+        },
+        Kind::Zset => match zset::view(&entry) {
+            zset::View::Listpack(bytes) => bytes,
+            zset::View::Skiplist(_) => return Err(NO_LISTPACK),
+        },
+        Kind::Hash => match hash::view(&entry, i64::MIN).repr() {
+            hash::Repr::Listpack(bytes) | hash::Repr::ListpackEx(bytes) => bytes,
+            hash::Repr::Table(_) => return Err(NO_LISTPACK),
+        },
+        Kind::String | Kind::Stream => return Err(NO_LISTPACK),
+    };
+    log::info!(target: "aikv", "DEBUG LISTPACK: {} bytes", bytes.len());
+    for value in crate::collections::listpack::iter(bytes) {
+        log::info!(target: "aikv", "DEBUG LISTPACK: {}", value.bytes(&mut Digits::default()).escape_ascii());
+    }
+    ctx.client.reply.simple("Listpack structure printed to the log");
+    Ok(Outcome::Done)
+}
+
+/// QUICKLIST of a value that is none.
+const NO_QUICKLIST: CmdError = CmdError::new("ERR Not a quicklist encoded object.");
+
+/// Writes the nodes of a long list to the log, and their elements if that is asked for.
+pub(super) fn quicklist(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    let entry = find(ctx, 2).ok_or(error::NO_SUCH_KEY)?;
+    let Payload::Object(Object::List(quicklist)) = entry.payload() else { return Err(NO_QUICKLIST) };
+    let with_elements = ctx.args.try_get(3).is_some_and(|word| word != b"0");
+    let mut scratch = Vec::new();
+    for (i, node) in quicklist.nodes().enumerate() {
+        let form = if node.is_plain() { "plain" } else { "packed" };
+        let packed = node.lzf().map_or(String::new(), |(data, _)| format!(", {} compressed", data.len()));
+        let (len, bytes) = (node.len(), raw_len(node));
+        log::info!(target: "aikv", "DEBUG QUICKLIST: node {i} {form}: {len} elements, {bytes} bytes{packed}");
+        if with_elements && !node.is_plain() {
+            for value in crate::collections::listpack::iter(node.bytes(&mut scratch)) {
+                let shown = value.bytes(&mut Digits::default()).escape_ascii().to_string();
+                log::info!(target: "aikv", "DEBUG QUICKLIST: {shown}");
+            }
+        }
+    }
+    ctx.client.reply.simple("Quicklist structure printed to the log");
+    Ok(Outcome::Done)
 }
 
 pub(super) fn client_eviction(ctx: &mut ServerCtx<'_>) -> CmdResult {

@@ -4,6 +4,7 @@
 use crate::command::Outcome;
 use crate::command::error::CmdResult;
 use crate::command::spec::{Acl, Flags, SPEC, Spec};
+use crate::pubsub::Kind;
 use crate::server::table::Handler;
 use crate::server::{AIKV_VERSION, REDIS_VERSION, Server, ServerCtx};
 use crate::sys::{alloc, process};
@@ -132,13 +133,13 @@ fn clients(s: &Server, f: &mut Fields) {
     f.add("client_recent_max_input_buffer", s.peaks.input_bytes);
     f.add("client_recent_max_output_buffer", s.peaks.output_bytes);
     f.add("blocked_clients", s.blocking.clients + s.postponed.len());
-    f.add("tracking_clients", 0);
-    f.add("pubsub_clients", 0);
+    f.add("tracking_clients", s.tracking.clients());
+    f.add("pubsub_clients", s.pubsub.clients());
     f.add("watching_clients", s.watches.clients());
     f.add("clients_in_timeout_table", s.blocking.deadlines());
     f.add("total_watched_keys", s.watches.keys());
     f.add("total_blocking_keys", s.blocking.keys());
-    f.add("total_blocking_keys_on_nokey", 0);
+    f.add("total_blocking_keys_on_nokey", s.blocking.any_write_keys());
 }
 
 fn memory(s: &Server, f: &mut Fields) {
@@ -219,6 +220,7 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("sync_partial_ok", 0);
     f.add("sync_partial_err", 0);
     f.add("expired_keys", k.expired);
+    f.add("expired_subkeys", k.expired_parts);
     f.add("expired_stale_perc", "0.00");
     f.add("expired_time_cap_reached_count", k.expire_cap_reached);
     f.add("expire_cycle_cpu_milliseconds", k.expire_us / 1000);
@@ -231,11 +233,14 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("current_eviction_exceeded_time", exceeded_us / 1000);
     f.add("keyspace_hits", k.hits);
     f.add("keyspace_misses", k.misses);
-    f.add("pubsub_channels", 0);
-    f.add("pubsub_patterns", 0);
-    f.add("pubsubshard_channels", 0);
+    f.add("pubsub_channels", s.pubsub.len(Kind::Channel));
+    f.add("pubsub_patterns", s.pubsub.len(Kind::Pattern));
+    f.add("pubsubshard_channels", s.pubsub.len(Kind::Shard));
     f.add("latest_fork_usec", c.latest_fork_us);
     f.add("total_forks", c.forks);
+    f.add("tracking_total_keys", s.tracking.keys());
+    f.add("tracking_total_items", s.tracking.items());
+    f.add("tracking_total_prefixes", s.tracking.prefixes());
     f.add("unexpected_error_replies", c.unexpected_error_replies);
     f.add("total_error_replies", c.error_replies);
     f.add("total_reads_processed", c.reads);
@@ -351,7 +356,12 @@ fn keyspace(s: &Server, f: &mut Fields) {
         let ttl = s.keyspace.average_ttl_ms(db);
         f.add(
             format_args!("db{db}"),
-            format_args!("keys={},expires={},avg_ttl={ttl},subexpiry=0", d.len(), d.volatile()),
+            format_args!(
+                "keys={},expires={},avg_ttl={ttl},subexpiry={}",
+                d.len(),
+                d.volatile(),
+                d.with_volatile_parts()
+            ),
         );
     }
 }

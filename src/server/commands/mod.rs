@@ -13,8 +13,11 @@ pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod monitor;
+pub mod pubsub;
+pub mod restore;
 pub mod shutdown;
 pub mod slowlog;
+pub mod tracking;
 pub mod transaction;
 
 use super::table::Handler;
@@ -33,7 +36,10 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     slowlog::COMMANDS,
     latency::COMMANDS,
     client::COMMANDS,
+    tracking::COMMANDS,
     monitor::COMMANDS,
+    restore::COMMANDS,
+    pubsub::COMMANDS,
     command::COMMANDS,
 ];
 

@@ -8,6 +8,8 @@ use crate::collections::listpack;
 const STRIDE: usize = 3;
 /// What stands for no deadline.
 const NONE: i64 = 0;
+/// The latest deadline that a file may hold: 48 bits of milliseconds.
+const EXPIRY_MAX: i64 = (1 << 48) - 1;
 
 /// The deadline that a third element tells.
 #[inline]
@@ -35,7 +37,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Unfit> {
     for value in listpack::iter(bytes).skip(STRIDE - 1).step_by(STRIDE) {
         let rank = match value {
             Value::Int(NONE) => i64::MAX,
-            Value::Int(at) if at > 0 => at,
+            Value::Int(at @ 1..=EXPIRY_MAX) => at,
             _ => return Err(Unfit),
         };
         if rank < before {

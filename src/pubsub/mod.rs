@@ -1,0 +1,215 @@
+//! Publish/subscribe: who listens to which channels, patterns and shard channels. It knows no server, no
+//! socket and no protocol: subscribers are slots, and what they are sent is written by `server/push.rs`.
+
+use crate::util::glob::{self, Case};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// The name of a channel or a pattern, shared by the registry and the subscribers.
+pub type Name = Arc<[u8]>;
+
+/// What is subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A channel.
+    Channel,
+    /// All channels whose name matches a pattern.
+    Pattern,
+    /// A shard channel: a name space of its own, spread over a cluster by slot.
+    Shard,
+}
+
+/// The subscriptions of one client.
+#[derive(Default)]
+pub struct Subscriptions {
+    names: [BTreeSet<Name>; 3],
+}
+
+/// Bytes that a subscription takes beside its name, about: its place in two sets and the name's counters.
+const SUBSCRIPTION_BYTES: usize = 64;
+
+impl Subscriptions {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.names.iter().all(BTreeSet::is_empty)
+    }
+
+    /// Number of subscriptions of a kind.
+    pub fn len(&self, kind: Kind) -> usize {
+        self.names[kind as usize].len()
+    }
+
+    /// The count that replies to subscribing and unsubscribing give: channels and patterns are counted
+    /// together, shard channels by themselves.
+    pub fn count_shown(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Channel | Kind::Pattern => self.len(Kind::Channel) + self.len(Kind::Pattern),
+            Kind::Shard => self.len(Kind::Shard),
+        }
+    }
+
+    /// The names of a kind, sorted.
+    pub fn iter(&self, kind: Kind) -> impl Iterator<Item = &Name> {
+        self.names[kind as usize].iter()
+    }
+
+    /// Heap bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.names.iter().flatten().map(|name| name.len() + SUBSCRIPTION_BYTES).sum()
+    }
+}
+
+/// The subscribers of one name, by slot: sending walks slots in order.
+pub type Subscribers = BTreeSet<usize>;
+
+/// Everyone's subscriptions.
+#[derive(Default)]
+pub struct Pubsub {
+    names: [HashMap<Name, Subscribers>; 3],
+    clients: usize,
+}
+
+impl Pubsub {
+    /// Whether nobody listens to channels or patterns, on which events are published.
+    pub fn is_silent(&self) -> bool {
+        self.names[Kind::Channel as usize].is_empty() && self.names[Kind::Pattern as usize].is_empty()
+    }
+
+    /// Number of clients with a subscription.
+    pub fn clients(&self) -> usize {
+        self.clients
+    }
+
+    /// Number of names of a kind that have subscribers.
+    pub fn len(&self, kind: Kind) -> usize {
+        self.names[kind as usize].len()
+    }
+
+    /// Number of subscribers of a name.
+    pub fn subscribers(&self, kind: Kind, name: &[u8]) -> usize {
+        self.get(kind, name).map_or(0, BTreeSet::len)
+    }
+
+    /// The subscribers of a name.
+    pub fn get(&self, kind: Kind, name: &[u8]) -> Option<&Subscribers> {
+        self.names[kind as usize].get(name)
+    }
+
+    /// The patterns that match a channel, each with its subscribers.
+    pub fn matching<'a>(&'a self, channel: &'a [u8]) -> impl Iterator<Item = (&'a Name, &'a Subscribers)> {
+        let patterns = self.names[Kind::Pattern as usize].iter();
+        patterns.filter(move |(pattern, _)| glob::matches(pattern, channel, Case::Sensitive))
+    }
+
+    /// The names of a kind that have subscribers and match a pattern, sorted.
+    pub fn active(&self, kind: Kind, pattern: Option<&[u8]>) -> Vec<&Name> {
+        let wanted = |name: &&Name| pattern.is_none_or(|p| glob::matches(p, name, Case::Sensitive));
+        let mut names: Vec<&Name> = self.names[kind as usize].keys().filter(wanted).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Adds a subscription. False if the client had it already.
+    pub fn subscribe(&mut self, own: &mut Subscriptions, slot: usize, kind: Kind, name: &[u8]) -> bool {
+        if own.names[kind as usize].contains(name) {
+            return false;
+        }
+        self.clients += usize::from(own.is_empty());
+        let listeners = &mut self.names[kind as usize];
+        let shared = match listeners.get_key_value(name) {
+            Some((shared, _)) => shared.clone(),
+            None => Name::from(name),
+        };
+        own.names[kind as usize].insert(shared.clone());
+        let is_new = listeners.entry(shared).or_default().insert(slot);
+        assert!(is_new, "a client's subscriptions and the registry agree");
+        true
+    }
+
+    /// Ends a subscription. False if there was none.
+    pub fn unsubscribe(&mut self, own: &mut Subscriptions, slot: usize, kind: Kind, name: &[u8]) -> bool {
+        if !own.names[kind as usize].remove(name) {
+            return false;
+        }
+        let listeners = &mut self.names[kind as usize];
+        let subscribers = listeners.get_mut(name).expect("a subscribed name is registered");
+        let was_there = subscribers.remove(&slot);
+        assert!(was_there, "a client's subscriptions and the registry agree");
+        if subscribers.is_empty() {
+            listeners.remove(name);
+        }
+        self.clients -= usize::from(own.is_empty());
+        true
+    }
+
+    /// Ends all subscriptions of a client.
+    pub fn unsubscribe_all(&mut self, own: &mut Subscriptions, slot: usize) {
+        for kind in [Kind::Channel, Kind::Pattern, Kind::Shard] {
+            while let Some(name) = own.names[kind as usize].first().cloned() {
+                self.unsubscribe(own, slot, kind, &name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::util::rng::Rng;
+
+    const KINDS: [Kind; 3] = [Kind::Channel, Kind::Pattern, Kind::Shard];
+
+    #[test]
+    fn random_subscriptions_agree_with_a_plain_list() {
+        for seed in 0..20 {
+            let mut rng = Rng::from_seed(seed);
+            let mut registry = Pubsub::default();
+            let mut clients: Vec<Subscriptions> = (0..5).map(|_| Subscriptions::default()).collect();
+            let mut model: BTreeSet<(usize, usize, Vec<u8>)> = BTreeSet::new();
+            for _ in 0..2000 {
+                let slot = rng.below(5) as usize;
+                let kind = KINDS[rng.below(3) as usize];
+                let name = format!("n{}", rng.below(8)).into_bytes();
+                let entry = (kind as usize, slot, name.clone());
+                match rng.below(20) {
+                    0 => {
+                        registry.unsubscribe_all(&mut clients[slot], slot);
+                        model.retain(|(_, s, _)| *s != slot);
+                    }
+                    1..=9 => {
+                        let removed = registry.unsubscribe(&mut clients[slot], slot, kind, &name);
+                        assert_eq!(removed, model.remove(&entry), "seed {seed}");
+                    }
+                    _ => {
+                        let added = registry.subscribe(&mut clients[slot], slot, kind, &name);
+                        assert_eq!(added, model.insert(entry), "seed {seed}");
+                    }
+                }
+                let wanted = model.iter().filter(|(k, _, n)| *k == kind as usize && *n == name).count();
+                assert_eq!(registry.subscribers(kind, &name), wanted, "seed {seed}");
+                let own = model.iter().filter(|(k, s, _)| *k == kind as usize && *s == slot).count();
+                assert_eq!(clients[slot].len(kind), own, "seed {seed}");
+                let names: BTreeSet<&Vec<u8>> =
+                    model.iter().filter(|(k, ..)| *k == kind as usize).map(|(.., n)| n).collect();
+                assert_eq!(registry.len(kind), names.len(), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn patterns_match_channels() {
+        let mut registry = Pubsub::default();
+        let mut own = Subscriptions::default();
+        for pattern in ["news.*", "news.??", "other"] {
+            registry.subscribe(&mut own, 3, Kind::Pattern, pattern.as_bytes());
+        }
+        let mut matching: Vec<&[u8]> = registry.matching(b"news.it").map(|(name, _)| &**name).collect();
+        matching.sort_unstable();
+        assert_eq!(matching, [&b"news.*"[..], b"news.??"]);
+        assert_eq!(own.count_shown(Kind::Channel), 3);
+        assert_eq!(own.count_shown(Kind::Shard), 0);
+        assert!(!registry.is_silent());
+        registry.unsubscribe_all(&mut own, 3);
+        assert!(registry.is_silent() && own.is_empty() && registry.clients() == 0);
+    }
+}

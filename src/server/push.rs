@@ -1,0 +1,230 @@
+//! Pushes: what clients are sent without having asked in this moment: messages of publish/subscribe and
+//! invalidations of client-side caching. A push is encoded at most once per protocol version, however many
+//! get it. Who gets what is known by `pubsub/` and `tracking/`; commands are in `server/commands`.
+
+use super::Server;
+use super::client::Client;
+use crate::keyspace::change::Event;
+use crate::pubsub::Kind;
+use crate::resp::{Proto, Reply};
+use bytes::Bytes;
+
+/// Where the invalidations that are redirected to a RESP2 client are published.
+const INVALIDATE_CHANNEL: &[u8] = b"__redis__:invalidate";
+
+/// What is pushed.
+pub(super) enum Push<'a> {
+    /// A published message.
+    Message {
+        /// The name space of the channel.
+        kind: Kind,
+        /// The pattern it was received by.
+        pattern: Option<&'a [u8]>,
+        /// Where it was published.
+        channel: &'a [u8],
+        /// It.
+        text: &'a [u8],
+    },
+    /// Keys that a client may have cached have changed.
+    Invalidate {
+        /// Which; none named: all keys.
+        keys: Option<&'a [&'a [u8]]>,
+        /// Whether another client than the receiver tracks.
+        redirected: bool,
+    },
+    /// The client that gets the invalidations of this one is gone: its id.
+    RedirectBroken(u64),
+}
+
+impl Push<'_> {
+    /// Whether a RESP2 client gets it only while it is subscribed to something.
+    fn is_for_listeners(&self) -> bool {
+        matches!(self, Push::Invalidate { .. })
+    }
+
+    /// Writes it in the reply's protocol. Nothing is written where the protocol has no way to say it.
+    fn write(&self, reply: &mut Reply) {
+        match *self {
+            Push::Message { kind, pattern, channel, text } => {
+                let word: &[u8] = match (kind, pattern) {
+                    (Kind::Shard, _) => b"smessage",
+                    (_, Some(_)) => b"pmessage",
+                    (_, None) => b"message",
+                };
+                reply.push(3 + usize::from(pattern.is_some()));
+                reply.bulk(word);
+                if let Some(pattern) = pattern {
+                    reply.bulk(pattern);
+                }
+                reply.bulk(channel);
+                reply.bulk(text);
+            }
+            Push::Invalidate { keys, redirected } => {
+                match reply.proto {
+                    Proto::Resp2 if !redirected => return,
+                    Proto::Resp2 => {
+                        reply.push(3);
+                        reply.bulk(b"message");
+                        reply.bulk(INVALIDATE_CHANNEL);
+                    }
+                    Proto::Resp3 => {
+                        reply.push(2);
+                        reply.bulk(b"invalidate");
+                    }
+                }
+                match keys {
+                    Some(keys) => {
+                        reply.array(keys.len());
+                        keys.iter().for_each(|key| reply.bulk(key));
+                    }
+                    None => reply.null(),
+                }
+            }
+            Push::RedirectBroken(id) => {
+                if reply.proto == Proto::Resp3 {
+                    reply.push(2);
+                    reply.bulk(b"tracking-redir-broken");
+                    reply.int(id as i64);
+                }
+            }
+        }
+    }
+}
+
+/// A push and its encodings, made when the first receiver needs them.
+pub(super) struct Encoded<'a> {
+    push: Push<'a>,
+    bytes: [Option<Bytes>; 2],
+}
+
+impl<'a> Encoded<'a> {
+    /// Nothing is encoded yet.
+    pub fn new(push: Push<'a>) -> Encoded<'a> {
+        Encoded { push, bytes: [None, None] }
+    }
+
+    fn bytes(&mut self, proto: Proto) -> &Bytes {
+        let place = &mut self.bytes[usize::from(proto == Proto::Resp3)];
+        place.get_or_insert_with(|| {
+            let mut reply = Reply::new(proto);
+            self.push.write(&mut reply);
+            Bytes::from(reply.take())
+        })
+    }
+
+    /// For a client that is running: whether it understands RESP3 then is not known yet.
+    fn late(&mut self, slot: usize) -> Late {
+        let listeners_only = self.push.is_for_listeners();
+        let resp2 = self.bytes(Proto::Resp2).clone();
+        Late { slot, resp2, resp3: self.bytes(Proto::Resp3).clone(), listeners_only }
+    }
+}
+
+/// A push for a client that was running when it arose: it follows the reply to the running command.
+pub(super) struct Late {
+    pub(super) slot: usize,
+    resp2: Bytes,
+    resp3: Bytes,
+    /// A RESP2 client gets it only while it is subscribed to something.
+    listeners_only: bool,
+}
+
+/// Appends a push to a client's output, if the client can be told.
+fn append(client: &mut Client, listeners_only: bool, bytes: impl FnOnce(Proto) -> Bytes) {
+    let proto = client.reply.proto;
+    if listeners_only && proto == Proto::Resp2 && client.subscriptions.is_none() {
+        return;
+    }
+    client.reply.encoded(&bytes(proto));
+}
+
+impl Server {
+    /// Pushes to a client. One that is running gets it behind the reply to its command.
+    pub(super) fn push_to(&mut self, slot: usize, push: &mut Encoded<'_>) {
+        let Some(mut client) = self.clients.take(slot) else {
+            self.late_pushes.push(push.late(slot));
+            return;
+        };
+        if client.close.is_none() {
+            let listeners_only = push.push.is_for_listeners();
+            append(&mut client, listeners_only, |proto| push.bytes(proto).clone());
+            if !client.reply.is_empty() {
+                self.queue_write(&mut client);
+                self.check_output_limit(&mut client);
+                self.note_memory_of(slot);
+            }
+        }
+        self.clients.put(client);
+    }
+
+    /// Gives a running client what was pushed to it meanwhile. Called between its commands.
+    #[inline]
+    pub(super) fn take_late_pushes(&mut self, client: &mut Client) {
+        if !self.late_pushes.is_empty() {
+            self.append_late_pushes(client);
+        }
+    }
+
+    #[cold]
+    fn append_late_pushes(&mut self, client: &mut Client) {
+        let (own, others) =
+            std::mem::take(&mut self.late_pushes).into_iter().partition(|p| p.slot == client.slot);
+        self.late_pushes = others;
+        let own: Vec<Late> = own;
+        for late in own {
+            if client.close.is_none() {
+                let Late { resp2, resp3, listeners_only, .. } = late;
+                append(client, listeners_only, |proto| if proto == Proto::Resp2 { resp2 } else { resp3 });
+            }
+        }
+    }
+
+    /// Publishes a message and says how many clients receive it; one that is subscribed in several ways is
+    /// counted, and gets it, for each.
+    pub(super) fn publish(&mut self, kind: Kind, channel: &[u8], text: &[u8]) -> usize {
+        // Pushing changes clients, never subscriptions.
+        let pubsub = std::mem::take(&mut self.pubsub);
+        let mut receivers = 0;
+        if let Some(subscribers) = pubsub.get(kind, channel) {
+            let mut message = Encoded::new(Push::Message { kind, pattern: None, channel, text });
+            subscribers.iter().for_each(|slot| self.push_to(*slot, &mut message));
+            receivers += subscribers.len();
+        }
+        if kind == Kind::Channel {
+            for (pattern, subscribers) in pubsub.matching(channel) {
+                let pattern = Some(&**pattern);
+                let mut message = Encoded::new(Push::Message { kind, pattern, channel, text });
+                subscribers.iter().for_each(|slot| self.push_to(*slot, &mut message));
+                receivers += subscribers.len();
+            }
+        }
+        self.pubsub = pubsub;
+        receivers
+    }
+
+    /// Publishes an event of a key on the channels that `notify-keyspace-events` asks for.
+    pub(super) fn notify(&mut self, db: usize, key: &[u8], event: Event) {
+        use crate::config::NotifyFlags;
+        let flags = self.config.notify_keyspace_events;
+        if flags.published() & event.class == 0 {
+            return;
+        }
+        let name = event.name.as_bytes();
+        if flags.contains(NotifyFlags::KEYSPACE) {
+            let channel = [format!("__keyspace@{db}__:").as_bytes(), key].concat();
+            self.publish(Kind::Channel, &channel, name);
+        }
+        if flags.contains(NotifyFlags::KEYEVENT) {
+            let channel = [format!("__keyevent@{db}__:").as_bytes(), name].concat();
+            self.publish(Kind::Channel, &channel, key);
+        }
+    }
+
+    /// Ends all subscriptions of a client, without a word to it.
+    pub(super) fn end_subscriptions(&mut self, client: &mut Client) {
+        let Some(mut own) = client.subscriptions.take() else { return };
+        self.pubsub.unsubscribe_all(&mut own, client.slot);
+        client.set_gate(super::gate::bit::SUBSCRIBED, false);
+        self.update_listeners();
+    }
+}
