@@ -372,7 +372,6 @@ fn memory_and_depth_are_bounded() {
     let codes = [
         "local s = 'x' while true do s = s .. s end",
         "return ('x'):rep(1e9)",
-        "return ('xx'):rep(9223372036854775807)",
         "local t = {} while true do t[#t + 1] = {} end",
         "local s = ('x'):rep(1e7) return cjson.encode({s, s, s, s, s, s, s, s, s, s})",
         "local s = ('x'):rep(1e7) return cmsgpack.pack(s, s, s, s, s, s, s, s, s, s)",
