@@ -1,12 +1,12 @@
 //! The payloads of DUMP and RESTORE: a value as in a snapshot, the version (u16), and a checksum over both,
 //! lowest bytes first.
 
-use super::{Fault, RdbError};
 use super::decode::Draft;
 use super::encode::{put, type_of};
 use super::format::{VERSION_LOWEST, kind, opcode};
 use super::input::Input;
 use super::output::{Compression, Output};
+use super::{Fault, RdbError};
 use crate::util::crc::crc64;
 use crate::value::{Entry, Limits, is_empty};
 

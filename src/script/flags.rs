@@ -32,6 +32,17 @@ impl ScriptFlags {
         ScriptFlags(self.0 | other.0)
     }
 
+    /// All sets of the flags that [`ScriptFlags::command_flags`] looks at; a set's place is
+    /// [`ScriptFlags::variant`].
+    pub fn all_that_count() -> impl Iterator<Item = ScriptFlags> {
+        (0..1 << 3).map(ScriptFlags)
+    }
+
+    /// The place of this set among them.
+    pub fn variant(self) -> usize {
+        usize::from(self.0 & 0b111)
+    }
+
     /// Names of the flags, in the order in which FUNCTION LIST shows them.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         NAMES.iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| *name)

@@ -24,6 +24,8 @@ pub enum Blocked {
     Freeing,
     /// The end of a shutdown that waits.
     Shutdown,
+    /// The end of its script, which is parked (`script.rs`).
+    Script,
 }
 
 /// A stored command and what wakes it.
@@ -181,7 +183,7 @@ impl Server {
                 self.resume(client);
                 None
             }
-            Blocked::Postponed | Blocked::Shutdown => {
+            Blocked::Postponed | Blocked::Shutdown | Blocked::Script => {
                 self.resume(client);
                 None
             }
@@ -266,7 +268,7 @@ impl Server {
         let outcome = self.call(client, waiting.command, waiting.args.as_args(), Hashed::default());
         match outcome {
             Outcome::Block(_) => client.blocked = Some(Box::new(Blocked::Keys(waiting))),
-            Outcome::Free(_) => unreachable!("no command both waits for keys and frees"),
+            Outcome::Free(_) | Outcome::Park => unreachable!("a command that waits for keys does no more"),
             Outcome::Done => {
                 self.blocking.remove(client.id, &waiting);
                 self.blocking.clients -= 1;

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod memory;
 pub mod multi;
 mod push;
+pub mod script;
 pub mod table;
 pub mod title;
 mod track;
@@ -109,6 +110,8 @@ pub struct Server {
     pub pubsub: Pubsub,
     /// Who is told when which keys change.
     pub tracking: Tracking,
+    /// Scripts and functions.
+    pub runner: script::Runner,
     /// Takers of effects.
     pub propagation: Propagation,
     /// What is counted.
@@ -200,16 +203,20 @@ impl Server {
         let access = AccessClock::new(memory::access_policy(&config), clock.wall_ms());
         let keyspace = Keyspace::new(config.databases as usize, access, seed, background);
         let stats = Stats::new(table.rows().len());
+        let mut clients = Clients::default();
+        let of_scripts = clients.internal(0);
+        let runner = script::Runner::new(config.lua_memory_limit as usize, seed, of_scripts);
         let mut server = Server {
             config,
             keyspace,
-            clients: Clients::default(),
+            clients,
             table,
             unit: Unit::default(),
             blocking: Blocking::default(),
             watches: Watches::default(),
             pubsub: Pubsub::default(),
             tracking: Tracking::default(),
+            runner,
             propagation: Propagation::default(),
             stats,
             clock,
@@ -268,6 +275,14 @@ impl Server {
         ((mono_ns as i64 + self.wall_offset_ns) as u64 / 1_000_000) as i64
     }
 
+    /// Microseconds since 1970 that a command answers: the time stands still while a script runs.
+    pub fn answered_wall_us(&self) -> i64 {
+        match &self.runner.scripts.run {
+            Some(run) => (run.since_ns as i64 + self.wall_offset_ns) / 1000,
+            None => self.clock.wall_us(),
+        }
+    }
+
     /// Counts a turn of the loop that began at `begin_ns`.
     pub fn end_turn(&mut self, begin_ns: u64) {
         self.read_clock();
@@ -284,7 +299,10 @@ impl Server {
 
     /// Whether the loop should go on without waiting.
     pub fn has_urgent_work(&self) -> bool {
-        self.memory.evicting || !self.resumed.is_empty() || !self.pending_writes.is_empty()
+        self.runner.is_parked()
+            || self.memory.evicting
+            || !self.resumed.is_empty()
+            || !self.pending_writes.is_empty()
     }
 
     /// The background thread has finished something.

@@ -9,12 +9,14 @@ pub mod config;
 pub mod connection;
 pub mod debug;
 mod debug_look;
+pub mod function;
 pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod monitor;
 pub mod pubsub;
 pub mod restore;
+pub mod script;
 pub mod shutdown;
 pub mod slowlog;
 pub mod tracking;
@@ -27,6 +29,8 @@ use crate::command::spec::Spec;
 pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     connection::COMMANDS,
     transaction::COMMANDS,
+    script::COMMANDS,
+    function::COMMANDS,
     config::COMMANDS,
     shutdown::COMMANDS,
     admin::COMMANDS,

@@ -4,6 +4,7 @@ use crate::command::Outcome;
 use crate::command::args::{Cursor, is};
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Flags, SPEC, Spec};
+use crate::server::script::SHUT_DOWN;
 use crate::server::table::Handler;
 use crate::server::{NetOp, Server, ServerCtx};
 use crate::sys::signals::Signal;
@@ -53,6 +54,9 @@ fn shutdown(ctx: &mut ServerCtx<'_>) -> CmdResult {
     if abort {
         return Err(NO_SHUTDOWN);
     }
+    if !nosave && ctx.server.runner.scripts.is_busy() {
+        return Err(ctx.server.runner.busy_error());
+    }
     log::warn!(target: "aikv", "User requested shutdown...");
     ctx.server.shut_down();
     // No reply: the client sees the end of the connection.
@@ -68,7 +72,18 @@ impl Server {
             _ => "SIGTERM",
         };
         log::warn!(target: "aikv", "Received {name} scheduling shutdown...");
+        if self.runner.is_parked() {
+            return self.shut_down_after_script(signal);
+        }
         self.shut_down();
+    }
+
+    /// The data is whole only when the script has ended; one that has not written is stopped.
+    fn shut_down_after_script(&mut self, signal: Signal) {
+        self.runner.signal = Some(signal);
+        if let Some(run) = self.runner.scripts.run.as_mut().filter(|run| !run.wrote) {
+            run.kill = Some(SHUT_DOWN);
+        }
     }
 
     fn shut_down(&mut self) {
