@@ -16,6 +16,11 @@ pub fn int_in(bytes: &[u8], min: i64, max: i64, error: CmdError) -> Result<i64, 
     if (min..=max).contains(&n) { Ok(n) } else { Err(error) }
 }
 
+/// An integer argument that is not negative; `error` is given for anything else.
+pub fn natural(bytes: &[u8], error: CmdError) -> Result<usize, CmdError> {
+    num::parse_i64(bytes).and_then(|n| usize::try_from(n).ok()).ok_or(error)
+}
+
 /// An integer argument that has to fit 32 bits.
 pub fn int32(bytes: &[u8]) -> Result<i32, CmdError> {
     i32::try_from(int(bytes)?).map_err(|_| error::NOT_INT32)

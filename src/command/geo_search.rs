@@ -3,7 +3,6 @@
 use super::args::{Cursor, float};
 use super::error::{self, CmdError, CmdResult};
 use super::geo::{GEO, place, reply_distance, reply_place, unit};
-use super::keys::FoundKey;
 use super::spec::{Begin, Deprecated, Find, Flags, KeySpec, Spec, access, key};
 use super::string::{ADDS, READS_KEY};
 use super::zset::{limits, store};
@@ -62,7 +61,6 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
             usage: "key longitude latitude radius <m | km | ft | mi> [WITHCOORD] [WITHDIST] [WITHHASH] \
                     [COUNT count [ANY]] [ASC | DESC] [STORE key | STOREDIST key]",
             deprecated: since_6_2("`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` argument"),
-            get_keys: Some(|args, out| radius_keys(args, 6, out)),
             ..RADIUS
         },
         |ctx| search(ctx, &GEORADIUS),
@@ -97,7 +95,6 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
             deprecated: since_6_2(
                 "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` and `FROMMEMBER` arguments",
             ),
-            get_keys: Some(|args, out| radius_keys(args, 5, out)),
             ..RADIUS
         },
         |ctx| search(ctx, &GEORADIUSBYMEMBER),
@@ -207,22 +204,6 @@ const GEORADIUSBYMEMBER: Form = radius_form(Around::Member, Target::MayBeStored)
 const GEORADIUSBYMEMBER_RO: Form = radius_form(Around::Member, Target::Replied);
 const GEOSEARCH: Form = search_form(Target::Replied);
 const GEOSEARCHSTORE: Form = search_form(Target::Stored);
-
-/// The keys of GEORADIUS: its own, and the last one that STORE or STOREDIST names.
-fn radius_keys(args: &Args<'_>, options: usize, out: &mut Vec<FoundKey>) -> bool {
-    out.push((1, access::RO | access::ACCESS));
-    let mut cursor = Cursor::new(*args, options);
-    let mut stored = None;
-    while !cursor.is_done() {
-        let is_store = cursor.word("store") || cursor.word("storedist");
-        if is_store && !cursor.is_done() {
-            stored = Some(cursor.index());
-        }
-        let _skipped = cursor.take();
-    }
-    out.extend(stored.map(|index| (index, access::OW | access::UPDATE)));
-    true
-}
 
 /// The order of the result.
 #[derive(Clone, Copy, PartialEq, Eq)]

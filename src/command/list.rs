@@ -1,7 +1,7 @@
 //! Commands on one list: pushing and popping at its ends, reading, changing and searching it. Moving
 //! elements between lists and waiting for them is in `list_move`; how lists are kept is `value::list`'s.
 
-use super::args::{Cursor, int, int_in, is};
+use super::args::{Cursor, int, int_in, is, natural};
 use super::error::{self, CmdError, CmdResult};
 use super::spec::{Acl, Flags, SPEC, Spec, access, key};
 use super::{Ctx, DataFn, Outcome, of_kind};
@@ -336,7 +336,7 @@ fn rpop(ctx: &mut Ctx<'_>) -> CmdResult {
 fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
     let count = match ctx.args.len() {
         2 => None,
-        3 => Some(int_in(ctx.args.get(2), 0, i64::MAX, error::OUT_OF_RANGE_POSITIVE)? as usize),
+        3 => Some(natural(ctx.args.get(2), error::OUT_OF_RANGE_POSITIVE)?),
         _ => return Err(error::wrong_arity(ctx.name)),
     };
     let (key, limits) = (ctx.key(1), ctx.list_limits());
@@ -568,11 +568,8 @@ struct Search {
 
 fn parse_search(ctx: &Ctx<'_>) -> Result<Search, CmdError> {
     let mut search = Search { skip: 0, direction: Direction::Forward, count: None, max_len: usize::MAX };
-    let number = |bytes: &[u8], error: CmdError| -> Result<usize, CmdError> {
-        // A limit of 0 is none.
-        let n = crate::util::num::parse_i64(bytes).and_then(|n| usize::try_from(n).ok()).ok_or(error)?;
-        Ok(if n == 0 { usize::MAX } else { n })
-    };
+    // A limit of 0 is none.
+    let number = |bytes, error| natural(bytes, error).map(|n| if n == 0 { usize::MAX } else { n });
     let mut cursor = Cursor::new(ctx.args, 3);
     while !cursor.is_done() {
         if cursor.left() < 2 {

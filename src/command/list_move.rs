@@ -2,12 +2,11 @@
 //! for an element. A waiting command returns what it waits for and is run again when a key is ready; it
 //! propagates as the plain command that it came to.
 
-use super::args::{Cursor, is, timeout_ms};
+use super::args::{Cursor, is, natural, timeout_ms};
 use super::error::{self, CmdError, CmdResult};
 use super::list::{Removed, pop_command, pop_elements, pop_event, push_event, removed};
 use super::spec::{Acl, Deprecated, Flags, KeySpec, OnTimeout, SPEC, Spec, access, key, keynum, range};
 use super::{BlockOn, Ctx, DataFn, Outcome, of_kind};
-use crate::util::num;
 use crate::value::list::{self, End};
 use crate::value::{Entry, Kind, reply};
 use std::ops::Range;
@@ -265,8 +264,9 @@ const NUMKEYS: CmdError = CmdError::new("ERR numkeys should be greater than 0");
 const COUNT: CmdError = CmdError::new("ERR count should be greater than 0");
 
 fn parse_many(ctx: &Ctx<'_>, numkeys_at: usize) -> Result<ManyPop, CmdError> {
-    let positive = |bytes: &[u8], error: CmdError| {
-        num::parse_i64(bytes).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).ok_or(error)
+    let positive = |bytes, error: CmdError| match natural(bytes, error.clone())? {
+        0 => Err(error),
+        n => Ok(n),
     };
     let numkeys = positive(ctx.args.get(numkeys_at), NUMKEYS)?;
     let first = numkeys_at + 1;

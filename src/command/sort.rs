@@ -43,7 +43,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
         Spec {
             name: "sort",
             arity: -2,
-            flags: Flags::WRITE.with(Flags::DENYOOM),
+            flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::READS_OTHER_KEYS),
             acl: SORTED,
             keys: &[SOURCE, PATTERNS, STORED],
             summary: "Sorts the elements of a list, a set or a sorted set, and may store the result.",
@@ -59,7 +59,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
         Spec {
             name: "sort_ro",
             arity: -2,
-            flags: Flags::READONLY,
+            flags: Flags::READONLY.with(Flags::READS_OTHER_KEYS),
             acl: SORTED,
             keys: &[SOURCE, PATTERNS],
             since: "7.0.0",
@@ -146,10 +146,12 @@ enum Store {
 }
 
 const BY_SLOTS: CmdError = CmdError::new(
-    "ERR BY option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.",
+    "ERR BY option of SORT denied in Cluster mode when keys formed by the pattern may be in different \
+     slots.",
 );
 const GET_SLOTS: CmdError = CmdError::new(
-    "ERR GET option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.",
+    "ERR GET option of SORT denied in Cluster mode when keys formed by the pattern may be in different \
+     slots.",
 );
 const BY_DENIED: CmdError =
     CmdError::new("ERR BY option of SORT denied due to insufficient ACL permissions.");
@@ -309,8 +311,9 @@ fn look_up(
 /// An element, or what is looked up for it, is no number.
 const NO_NUMBER: CmdError = CmdError::new("ERR One or more scores can't be converted into double");
 
-/// A number as C's `strtod` reads a whole text: empty is zero, white space may lead.
+/// A number as C's `strtod` reads a whole text: it ends at a zero byte, empty is zero, white space may lead.
 fn score(text: &[u8]) -> Result<f64, CmdError> {
+    let text = &text[..text.iter().position(|b| *b == 0).unwrap_or(text.len())];
     let digits = text.iter().position(|b| !num::is_space(*b));
     match digits {
         None if text.is_empty() => Ok(0.0),
@@ -524,6 +527,7 @@ mod tests {
     fn numbers_are_read_as_strtod_reads_them() {
         assert_eq!(score(b""), Ok(0.0));
         assert_eq!(score(b" \t1.5"), Ok(1.5));
+        assert_eq!(score(b"7\0x"), Ok(7.0));
         assert_eq!(score(b"-inf"), Ok(f64::NEG_INFINITY));
         for text in ["nan", "1 ", " ", "abc", "1e999"] {
             assert!(score(text.as_bytes()).is_err(), "{text}");

@@ -346,6 +346,11 @@ impl ShutdownFlags {
         ("force", ShutdownFlags::FORCE),
     ];
 
+    /// These flags and `others`.
+    pub const fn with(self, others: ShutdownFlags) -> ShutdownFlags {
+        ShutdownFlags(self.0 | others.0)
+    }
+
     /// Whether all of `flags` are set.
     pub const fn contains(self, flags: ShutdownFlags) -> bool {
         self.0 & flags.0 == flags.0

@@ -74,8 +74,10 @@ pub mod listener {
     pub const WAITERS: u32 = 1 << 22;
     /// Effects are written to the log or to replicas.
     pub const PROPAGATION: u32 = 1 << 23;
+    /// Replies wait until the writes they show are durable.
+    pub const DURABILITY: u32 = 1 << 24;
     /// Everyone who must know which keys were modified.
-    pub const MODIFIED: u32 = WATCH | TRACKING | WAITERS;
+    pub const MODIFIED: u32 = WATCH | TRACKING | WAITERS | DURABILITY;
 }
 
 /// How far a change went.
@@ -139,9 +141,9 @@ impl ChangeLog {
         }
     }
 
-    /// Records a change that is no key's.
+    /// Records a change that is no key's. That everything is gone is of interest always.
     pub fn record_other(&mut self, change: Change) {
-        if self.listening & listener::MODIFIED != 0 {
+        if self.listening & listener::MODIFIED != 0 || matches!(change, Change::Flush(None)) {
             self.entries.push(change);
         }
     }

@@ -49,7 +49,8 @@ pub struct Reactor {
     /// Listeners at which accepting failed, and when it is tried again (monotonic milliseconds).
     accept_again: Vec<usize>,
     accept_again_ms: u64,
-    exit: Option<i32>,
+    /// How the process ends: its status, or why it failed.
+    exit: Option<Result<i32, String>>,
 }
 
 impl Reactor {
@@ -97,14 +98,14 @@ impl Reactor {
         descriptions.iter().map(name).collect::<Vec<_>>().join(" ")
     }
 
-    /// Runs until the server ends; returns the exit status.
-    pub fn run(mut self) -> i32 {
+    /// Runs until the server ends; returns the exit status, or why it failed.
+    pub fn run(mut self) -> Result<i32, String> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while self.exit.is_none() {
             self.turn(&mut events);
         }
         self.listeners.remove_socket_files();
-        self.exit.unwrap_or(0)
+        self.exit.unwrap_or(Ok(0))
     }
 
     /// One turn: wait, take events, run the clients that are ready, do what falls due, send.
@@ -124,6 +125,7 @@ impl Reactor {
         }
         self.run_round();
         self.retry_accepts();
+        self.server.step_loading();
         self.server.run_cron();
         self.server.before_sleep();
         self.resume_clients();
@@ -273,7 +275,8 @@ impl Reactor {
         if client.close == Some(Close::Now) {
             return;
         }
-        let result = connection.write(&mut client.reply);
+        let open = client.open_bytes(self.server.aof.durable());
+        let result = connection.write(&mut client.reply, open);
         if let Ok(n) = result {
             client.bytes_out += n as u64;
             if n > 0 {
@@ -283,8 +286,10 @@ impl Reactor {
             self.server.stats.counters.writes += 1;
         }
         let sent = client.reply.is_empty();
+        // What waits for the log is asked for again when the log is durable.
+        let held = client.open_bytes(self.server.aof.durable()) == 0;
         connection.blocked_on_write = result.is_ok() && !sent && !connection.writable;
-        if result.is_ok() && !sent && connection.writable {
+        if result.is_ok() && !sent && !held && connection.writable {
             // Its budget ended, not the room in the socket: there will be no event.
             client.write_pending = true;
             self.server.pending_writes.push(slot);
@@ -376,7 +381,8 @@ impl Reactor {
     fn do_net_ops(&mut self) {
         for op in std::mem::take(&mut self.server.net_ops) {
             match op {
-                NetOp::Exit(status) => self.exit = Some(status),
+                NetOp::Exit(status) => self.exit = Some(Ok(status)),
+                NetOp::Fail(failure) => self.exit = Some(Err(failure)),
                 NetOp::Rebind => self.rebind(),
             }
         }

@@ -111,7 +111,7 @@ impl OwnedArgs {
         owned
     }
 
-    /// Drops all arguments and keeps the room.
+    /// Forgets all arguments and keeps their memory.
     pub fn clear(&mut self) {
         self.buf.clear();
         self.args.clear();

@@ -11,6 +11,9 @@ const JOBS: &[Job] = &[
     (100, Server::sample_rates),
     (100, Server::sample_memory),
     (100, Server::tend_clients),
+    (100, Server::check_child),
+    (100, Server::save_if_due),
+    (100, Server::tend_log),
     (100, Server::limit_tracking_table),
     (1000, |server| server.clock.tick()),
 ];
@@ -32,6 +35,7 @@ impl Server {
         if self.debug.pause_cron || self.runner.is_parked() {
             return;
         }
+        self.shut_down_if_asked();
         let now_ms = self.now.mono_ms();
         if self.cron.last_ms.iter().zip(JOBS).all(|(last_ms, (period_ms, _))| now_ms - last_ms < *period_ms) {
             return;
@@ -52,8 +56,11 @@ impl Server {
     pub fn before_sleep(&mut self) -> bool {
         if self.runner.is_parked() {
             self.step_parked();
+            self.broadcast_invalidations();
+            self.flush_log();
             return false;
         }
+        self.replay_on();
         self.time_out_blocked();
         self.end_pause_if_due();
         if self.memory.evicting {
@@ -64,6 +71,7 @@ impl Server {
         }
         let more = self.expire_keys();
         self.broadcast_invalidations();
+        self.flush_log();
         more
     }
 
@@ -80,13 +88,18 @@ impl Server {
     }
 
     fn keyspace_next_expiry_ms(&self) -> Option<i64> {
-        let waits = self.active_expire && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
+        let waits = self.active_expire
+            && !self.is_loading()
+            && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
         if waits { self.keyspace.next_expiry_ms() } else { None }
     }
 
     /// Removes keys that are due. True if there are more than one turn's worth.
     fn expire_keys(&mut self) -> bool {
-        if !self.active_expire || self.keyspace.next_expiry_ms().is_none_or(|t| t > self.now.wall_ms) {
+        if !self.active_expire
+            || self.is_loading()
+            || self.keyspace.next_expiry_ms().is_none_or(|t| t > self.now.wall_ms)
+        {
             return false;
         }
         let start_ns = self.clock.mono_ns();
@@ -118,7 +131,9 @@ impl Server {
     pub(super) fn end_pause(&mut self) {
         self.pause = None;
         self.arm(super::gate::bit::PAUSE, false);
-        self.keyspace.expiry = crate::keyspace::Expiry::Remove;
+        if self.replay.is_none() {
+            self.keyspace.expiry = crate::keyspace::Expiry::Remove;
+        }
         for slot in std::mem::take(&mut self.postponed) {
             if let Some(client) = self.clients.get_mut(slot) {
                 client.blocked = None;

@@ -2,6 +2,7 @@
 //! says which gates are armed; an unarmed gate costs nothing.
 
 use super::Server;
+use super::access;
 use super::client::{Client, Role};
 use super::table::Command;
 use crate::command::error::{self, CmdError};
@@ -26,8 +27,10 @@ pub mod bit {
     pub const SUBSCRIBED: u32 = 1 << 6;
     /// There are clients that track.
     pub const TRACKING: u32 = 1 << 7;
+    /// The client's user may not do everything.
+    pub const ACL: u32 = 1 << 8;
     /// A script has run for long.
-    pub const BUSY: u32 = 1 << 8;
+    pub const BUSY: u32 = 1 << 9;
 }
 
 /// Why a command does not run now.
@@ -43,6 +46,7 @@ type Gate = fn(&mut Server, &Client, &Command, &Args<'_>) -> Result<(), Reject>;
 /// All gates in the order in which they are asked.
 const GATES: &[(u32, Gate)] = &[
     (bit::AUTH, authenticated),
+    (bit::ACL, access::permitted),
     (bit::MEMORY, memory),
     (bit::TRACKING, tracking_table),
     (bit::DISK, disk),
@@ -91,6 +95,13 @@ impl Server {
         command: &Command,
         args: &Args<'_>,
     ) -> Result<(), Reject> {
+        // What the log holds ran once, and was admitted then.
+        if client.role == Role::Internal {
+            return Ok(());
+        }
+        if client.gates & bit::ACL != 0 {
+            access::still_permitted(self, client, command, args)?;
+        }
         let when_run = self.armed
             & !(bit::PAUSE | bit::MEMORY | bit::MONITORS | bit::TRACKING | bit::SUBSCRIBED | bit::BUSY);
         GATES
@@ -108,6 +119,9 @@ impl Server {
         args: &Args<'_>,
         wrote: bool,
     ) -> Result<(), Reject> {
+        if client.gates & bit::ACL != 0 {
+            access::permitted_in_script(self, client, command, args)?;
+        }
         let asked = self.armed & if wrote { 0 } else { bit::DISK };
         if asked == 0 {
             return Ok(());
@@ -119,8 +133,19 @@ impl Server {
     }
 
     /// Whether the client's user may run a command (`redis.acl_check_cmd`).
-    pub(super) fn may_run(&mut self, _: &Client, _: &Command, _: &Args<'_>) -> bool {
-        true
+    pub(super) fn may_run(&self, client: &Client, command: &Command, args: &Args<'_>) -> bool {
+        let user = client.user.as_ref();
+        user.is_none_or(|user| user.check(command.id, command.spec, args).is_ok())
+    }
+
+    /// Asks the gate that counts for a command that has waited: its user may have changed meanwhile.
+    pub(super) fn admit_again(
+        &mut self,
+        client: &Client,
+        command: &Command,
+        args: Args<'_>,
+    ) -> Result<(), Reject> {
+        if client.gates & bit::ACL == 0 { Ok(()) } else { access::permitted(self, client, command, &args) }
     }
 
     /// Arms or disarms a gate.

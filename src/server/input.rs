@@ -158,6 +158,7 @@ impl Server {
             Err(Reject::Postpone) => return self.postpone(client),
         }
         client.commands += 1;
+        let (start, before) = (client.output_end(), self.aof.appended);
         let mark = client.reply.mark();
         if let Some(multi) = &mut client.multi
             && !command.is(Flags::IMMEDIATE_IN_MULTI)
@@ -184,6 +185,9 @@ impl Server {
         }
         if client.tracks {
             self.end_caching(client, command);
+        }
+        if self.aof.gating || self.aof.appended != before {
+            self.gate_reply(client, command, &args, start, before);
         }
         self.take_late_pushes(client);
         Processed::Ran

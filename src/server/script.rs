@@ -18,6 +18,7 @@ use crate::resp::{Args, OwnedArgs, Proto, Reply};
 use crate::script::flags::{ScriptFlags, of_script};
 use crate::script::{Arg, Failure, Out, ScriptStep as Step, Scripts, What};
 use crate::util::num;
+use std::sync::Arc;
 
 /// A parked script's share of a turn of the loop, in nanoseconds.
 const SLICE_NS: u64 = 1_000_000;
@@ -56,8 +57,6 @@ pub struct Runner {
     queue: Option<std::vec::IntoIter<Queued>>,
     /// Monotonic nanoseconds at which the parked script's slice is over.
     slice_end_ns: u64,
-    /// A signal that waits for the end of the script.
-    pub(super) signal: Option<crate::sys::signals::Signal>,
 }
 
 /// A call that goes on later.
@@ -78,7 +77,6 @@ impl Runner {
             calls: Vec::new(),
             queue: None,
             slice_end_ns: 0,
-            signal: None,
         }
     }
 
@@ -218,9 +216,8 @@ impl Server {
         read_only: bool,
     ) -> CmdResult {
         self.runner.scripts.begin(what, flags, read_only, self.now.mono_ns);
-        let caller = self.runner.client.as_mut().expect("no script runs");
-        (caller.db, caller.tracks) = (client.db, client.tracks);
-        caller.reply.proto = Proto::Resp2;
+        let of_script = self.runner.client.as_mut().expect("no script runs");
+        of_script.act_for(client);
         let step = self.runner.scripts.vm().start();
         let may_park = client.slot != usize::MAX;
         if self.drive(step, may_park) { self.end_script(client, command) } else { Ok(Outcome::Park) }
@@ -406,52 +403,48 @@ impl Server {
             Some(why) => vm.kill(why),
             None => vm.proceed(),
         };
-        let mark = client.reply.mark();
-        if self.drive(step, true) && self.finish_calls(&mut client) {
-            self.finish_parked(client, mark);
-        } else {
-            if client.reply_mode != ReplyMode::On {
-                client.reply.rewind(mark);
+        let (mark, start, before) = (client.reply.mark(), client.output_end(), self.aof.appended);
+        let ended = if self.drive(step, true) { self.finish_calls(&mut client) } else { None };
+        match ended {
+            Some(call) => {
+                client.blocked = None;
+                self.leave_unit();
+                if client.reply_mode != ReplyMode::On {
+                    self.suppress_reply(&mut client, mark);
+                }
+                self.gate_reply(&mut client, call.command, &call.args.as_args(), start, before);
+                self.resume(&client);
+                self.put_back(client);
             }
-            self.runner.parked = Some(client);
+            None => {
+                if client.reply_mode != ReplyMode::On {
+                    client.reply.rewind(mark);
+                }
+                self.runner.parked = Some(client);
+            }
         }
         self.unit.client = 0;
-        if !self.runner.is_parked()
-            && let Some(signal) = self.runner.signal.take()
-        {
-            self.shutdown_by_signal(signal);
-        }
     }
 
-    /// Completes the calls that waited for the script. False if another script of the same transaction has
-    /// been parked.
-    fn finish_calls(&mut self, client: &mut Client) -> bool {
+    /// Completes the calls that waited for the script; the outermost of them. Nothing, if another script of
+    /// the same transaction has been parked.
+    fn finish_calls(&mut self, client: &mut Client) -> Option<Pending> {
         self.arm(bit::BUSY, false);
         let mark = client.reply.mark();
         let script = self.runner.calls.remove(0);
         let result = self.end_script(client, script.command);
         self.settle(client, script.command, script.args.as_args(), mark, script.since_ns, result);
-        let Some(exec) = self.runner.calls.pop() else { return true };
+        let Some(exec) = self.runner.calls.pop() else { return Some(script) };
         let queue = self.runner.queue.take().expect("EXEC left its queue");
         if matches!(self.run_queue(client, queue), Outcome::Park) {
             self.runner.calls.push(exec);
-            return false;
+            return None;
         }
         let mark = client.reply.mark();
         let done = Ok(Outcome::Done);
         self.settle(client, exec.command, exec.args.as_args(), mark, exec.since_ns, done);
         self.feed_monitors(client, exec.command, exec.args.as_args());
-        true
-    }
-
-    fn finish_parked(&mut self, mut client: Box<Client>, mark: crate::resp::Mark) {
-        client.blocked = None;
-        self.leave_unit();
-        if client.reply_mode != ReplyMode::On {
-            self.suppress_reply(&mut client, mark);
-        }
-        self.resume(&client);
-        self.put_back(client);
+        Some(exec)
     }
 
     /// SCRIPT KILL and FUNCTION KILL: lets the parked script end with an error.
@@ -474,6 +467,22 @@ impl Server {
         log::info!(target: "aikv", "Lua script killed by user with SCRIPT KILL.");
         run.kill = Some(KILLED);
         Ok(())
+    }
+}
+
+impl Client {
+    /// Takes over from the client whose script begins what counts for the script's commands.
+    fn act_for(&mut self, caller: &Client) {
+        (self.db, self.tracks) = (caller.db, caller.tracks);
+        if caller.gates & bit::ACL != 0 || self.gates & bit::ACL != 0 {
+            self.set_gate(bit::ACL, caller.gates & bit::ACL != 0);
+            // Refusals are logged with where they came from.
+            self.peer = caller.peer.clone();
+            (self.id, self.name) = (caller.id, caller.name.clone());
+        }
+        if self.user.as_ref().map(Arc::as_ptr) != caller.user.as_ref().map(Arc::as_ptr) {
+            self.user = caller.user.clone();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! `println`, no channel; our own log is made for it, see `log.rs`), and ends by returning its status.
 
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::process::check;
@@ -64,6 +65,30 @@ fn become_child() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
 }
 
+/// A pipe from a child to its parent; reading never waits.
+pub fn report_pipe() -> io::Result<(io::PipeReader, io::PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    // SAFETY: an open descriptor; no memory is involved.
+    check(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+    Ok((reader, writer))
+}
+
+/// Closes all descriptors that a child inherited, except the standard ones and these: clients would not notice
+/// that the parent closed their connection as long as the child has it too.
+pub fn close_inherited(keep: &[RawFd]) {
+    assert!(in_child(), "the server needs its descriptors");
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().chain([u32::MAX]) {
+        if fd > first {
+            // SAFETY: the child uses none of them, and ends without running destructors.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+}
+
 /// Whether the child has ended; never waits. None while it runs. An error (ECHILD) when there is no such
 /// child, for one when it was already collected.
 pub fn try_wait(pid: Pid) -> io::Result<Option<ChildEnd>> {
@@ -121,6 +146,21 @@ mod tests {
         assert_eq!(got, data);
         assert_eq!(wait(pid).unwrap(), ChildEnd::Exited(3));
         assert!(try_wait(pid).is_err() && !in_child());
+    }
+
+    #[test]
+    fn child_closes_what_it_does_not_need() {
+        let (mut reader, mut writer) = report_pipe().unwrap();
+        assert_eq!(reader.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let (_keep, other) = io::pipe().unwrap();
+        let pid = fork(|| {
+            close_inherited(&[writer.as_raw_fd()]);
+            let mut other = std::mem::ManuallyDrop::new(other);
+            i32::from(writer.write_all(b"report").is_err()) + 2 * i32::from(other.write_all(b"x").is_ok())
+        });
+        assert_eq!(wait(pid.unwrap()).unwrap(), ChildEnd::Exited(0));
+        let mut report = [0; 8];
+        assert_eq!(reader.read(&mut report).unwrap(), 6);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Signals that steer the server: noted in a handler, taken by the event loop, which a descriptor wakes.
 //! What a signal means is decided by the server.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 
 use signal_hook::low_level;
 
@@ -46,6 +48,16 @@ static URGENCY: AtomicU8 = AtomicU8::new(Urgency::Normal as u8);
 /// Says what SIGINT and SIGTERM meet from now on.
 pub fn set_urgency(urgency: Urgency) {
     URGENCY.store(urgency as u8, Ordering::Relaxed);
+}
+
+/// A file that a further SIGINT during a shutdown removes before the process ends.
+static DOOMED: AtomicPtr<libc::c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Says which file is of no use when a further SIGINT ends a shutdown.
+pub fn set_doomed_file(path: &std::path::Path) {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return };
+    // Leaked: the handler may be reading the old one.
+    DOOMED.store(path.into_raw(), Ordering::Release);
 }
 
 /// The installed handlers. They stay for the life of the process.
@@ -98,6 +110,11 @@ fn on_signal(index: usize, number: libc::c_int, fd: RawFd) {
     }
     if urgency == Urgency::ShuttingDown as u8 && number == libc::SIGINT {
         super::log::write_raw(b"You insist... exiting now.\n");
+        let doomed = DOOMED.load(Ordering::Acquire);
+        if !doomed.is_null() {
+            // SAFETY: a string with a NUL at its end that is never freed; unlink(2) may be called here.
+            unsafe { libc::unlink(doomed) };
+        }
         low_level::exit(1);
     }
     PENDING[index].store(true, Ordering::Release);

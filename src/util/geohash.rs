@@ -1,6 +1,7 @@
-//! Geohashes as sorted sets hold them: a place on Earth as 52 bits, those of its latitude and its longitude in
-//! turn, so that places of one cell of a grid have neighbouring numbers. Pure arithmetic, in the very order of
-//! operations that Redis has, so that results are equal to the last bit. Knows no command and no sorted set.
+//! Geohashes as sorted sets hold them: a place on Earth as 52 bits, those of its latitude and its longitude
+//! in turn, so that places of one cell of a grid have neighbouring numbers. Pure arithmetic, in the very
+//! order of operations that Redis has, so that results are equal to the last bit. Knows no command and no
+//! sorted set.
 //!
 //! Distances are great circles of a sphere (haversine formula). The map is the one of web maps: square, and
 //! without the poles (EPSG:3857).
@@ -150,8 +151,12 @@ pub fn score(point: Point) -> f64 {
 
 /// The place a score stands for: the middle of its cell. Any number is some place.
 pub fn point(score: f64) -> Point {
-    // As C converts doubles on x86-64: negative numbers in two's complement.
-    let bits = if score < i64::MAX as f64 { score as i64 as u64 } else { score as u64 };
+    // As C converts doubles on x86-64: negative numbers in two's complement, what is too big to nothing.
+    let bits = match score {
+        _ if score < i64::MAX as f64 => score as i64 as u64,
+        _ if score < u64::MAX as f64 => score as u64,
+        _ => 0,
+    };
     let (longitude, latitude) = MAP.area(Cell { bits, steps: STEPS_MAX });
     Point {
         longitude: longitude.middle().clamp(-LONGITUDE_MAX, LONGITUDE_MAX),

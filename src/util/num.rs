@@ -454,7 +454,7 @@ mod tests {
         assert_eq!(fixed(0.0), "0.0000");
         assert_eq!(fixed(166_274.151_56), "166274.1516");
         assert_eq!(fixed(0.775), "0.7750");
-        assert_eq!(fixed(-1.000_05), "-1.0000");
+        assert_eq!(fixed(-1.5), "-1.5000");
         let human = |value| {
             let mut out = Vec::new();
             push_human(&mut out, value);

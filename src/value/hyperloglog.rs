@@ -1,13 +1,13 @@
-//! HyperLogLog: an estimate of how many different elements were added, in at most 12 KiB. The value is a plain
-//! string whose bytes are laid out as Redis lays them out, so that it can be read, copied and written by GET,
-//! SET and DUMP. Functions over bytes; they know no entry and no command.
+//! HyperLogLog: an estimate of how many different elements were added, in at most 12 KiB. The value is a
+//! plain string whose bytes are laid out as Redis lays them out, so that it can be read, copied and written
+//! by GET, SET and DUMP. Functions over bytes; they know no entry and no command.
 //!
 //! - 16 bytes of head: `HYLL`, encoding (0 dense, 1 sparse), 3 bytes of nothing, the cached estimate (u64,
 //!   little endian; its highest bit says that it is out of date).
 //! - 16384 registers. Dense: 6 bits each, from the lowest bit of the first byte on. Sparse: runs of equal
 //!   registers, see [`Run`].
-//! - An element's hash (MurmurHash64A, seed 0xadc83b19) names a register by its low 14 bits; the register holds
-//!   the greatest number of the first set bit among the other 50.
+//! - An element's hash (MurmurHash64A, seed 0xadc83b19) names a register by its low 14 bits; the register
+//!   holds the greatest number of the first set bit among the other 50.
 //! - The estimate is Ertl's ("New cardinality estimation algorithms for HyperLogLog sketches", 2017).
 
 /// Number of registers.

@@ -92,7 +92,7 @@ impl Quicklist {
         let node = self.node(spot);
         let bytes = node.bytes(scratch);
         if node.is_plain() {
-            return Some(Value::Str(bytes));
+            return Some(Value::new(bytes));
         }
         listpack::seek(bytes, index).map(|at| listpack::get(bytes, at))
     }
@@ -570,7 +570,7 @@ fn walk_node(
     each: &mut dyn FnMut(Value<'_>) -> bool,
 ) -> bool {
     if node.is_plain() {
-        return each(Value::Str(bytes));
+        return each(Value::new(bytes));
     }
     let at = listpack::seek(bytes, index).expect("the index is in the node");
     match direction {

@@ -103,7 +103,7 @@ fn agrees_with_a_deque() {
     let mut random = Random::from_env();
     let steps = if cfg!(miri) { 60 } else { 6_000 };
     for fill in [-2, -1, 3, 1, 40, 0, -5] {
-        for (compress_depth, plain_from) in [(0, 0), (1, 0), (2, 20)] {
+        for (compress_depth, plain_from) in [(0, 0), (1, 0), (2, 20), (1, 1)] {
             run(&mut random, Limits { fill, compress_depth, plain_from }, steps);
         }
     }
@@ -119,6 +119,16 @@ fn inner_nodes_are_compressed() {
     list.check(&limits);
     assert_eq!(list.nodes().filter(|node| node.lzf().is_some()).count(), list.node_count() - 2);
     assert!(list.memory_bytes() < 5_000 * 20, "{}", list.memory_bytes());
+}
+
+#[test]
+fn integers_are_integers_in_plain_nodes_too() {
+    let limits = Limits { plain_from: 1, ..Limits::default() };
+    let mut list = Quicklist::new();
+    list.push(End::Back, b"9", &limits);
+    assert!(list.nodes().all(Node::is_plain));
+    assert_eq!(list.get(0, &mut Vec::new()), Some(Value::Int(9)));
+    list.walk(0, Direction::Forward, &mut |value| value == Value::Int(9) || panic!("{value:?}"));
 }
 
 #[test]

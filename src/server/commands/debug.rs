@@ -1,7 +1,7 @@
 //! DEBUG: a look inside, and switches for tests. One row a subcommand: name, arguments, function and help.
 //! It is refused unless the option enable-debug-command lets the caller in.
 
-use super::debug_look as look;
+use super::{debug_data as data, debug_look as look};
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Flags, SPEC, Spec};
 use crate::command::{Outcome, args};
@@ -86,12 +86,19 @@ const SUBCOMMANDS: &[Sub] = &[
     sub("DICT-RESIZING", 1..=1, accept, "<0|1>", "Accepted; tables grow in small steps here."),
     sub("DIGEST", 0..=0, look::digest, "", "Digest of all data."),
     sub("DIGEST-VALUE", 0..=ANY, look::digest_value, "<key> [<key> ...]", "Digest of each key's value."),
+    sub(
+        "DISK-FAULT",
+        1..=3,
+        data::disk_fault,
+        "NONE | <WRITE|SYNC|RENAME> <SHORT|ENOSPC|EIO|EACCES> [<bytes>]",
+        "Let the disk fail.",
+    ),
     sub("ERROR", 1..=1, error_reply, "<text>", "Reply with this error."),
     sub("HTSTATS", 1..=2, look::htstats, "<db> [full]", "Figures about a database's table."),
     sub("HTSTATS-KEY", 1..=2, look::htstats_key, "<key> [full]", "Figures about a value's table."),
     sub("LEAK", 1..=1, leak, "<text>", "Lose memory of the size of <text>."),
     sub("LISTPACK", 1..=1, look::listpack, "<key>", "Write the elements of a packed value to the log."),
-    sub("LOADAOF", 0..=0, no_persistence, "", "Load the log into an empty server."),
+    sub("LOADAOF", 0..=0, load_log, "", "Forget all data and load the log."),
     sub("LOG", 1..=1, log_line, "<text>", "Write <text> to the server's log."),
     sub("MALLCTL", 1..=1, look::mallctl, "<name>", "One of the allocator's numbers."),
     sub("MALLCTL-STR", 2..=2, look::mallctl_action, "<name> VOID", "One of the allocator's actions."),
@@ -109,7 +116,7 @@ const SUBCOMMANDS: &[Sub] = &[
         "<size>",
         "Bytes from which on a list element gets its own node.",
     ),
-    sub("RELOAD", 0..=ANY, no_persistence, "[option ...]", "Save a snapshot and load it."),
+    sub("RELOAD", 0..=ANY, data::reload, "[MERGE] [NOFLUSH] [NOSAVE]", "Save a snapshot and load it."),
     sub("REPLICATE", 1..=ANY, replicate, "<argument> [...]", "Send a command to the replicas."),
     sub(
         "REPLYBUFFER",
@@ -328,9 +335,13 @@ fn out_of_memory(ctx: &mut ServerCtx<'_>) -> CmdResult {
     accept(ctx)
 }
 
-/// Loading and saving are not there yet.
-const NO_PERSISTENCE: CmdError = CmdError::new("ERR Loading and saving are not available in this version");
-
-fn no_persistence(_: &mut ServerCtx<'_>) -> CmdResult {
-    Err(NO_PERSISTENCE)
+fn load_log(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    use crate::server::blocking::Blocked;
+    use crate::server::replay::Asked;
+    if let Err(failure) = ctx.server.reload_log(Asked::Client(ctx.client.id)) {
+        ctx.server.fail(failure);
+        return Ok(Outcome::Done);
+    }
+    ctx.client.blocked = Some(Box::new(Blocked::Loading));
+    Ok(Outcome::Done)
 }

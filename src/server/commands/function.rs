@@ -210,11 +210,6 @@ impl Server {
         let start_ns = clock.mono_ns();
         move || slot != usize::MAX && clock.mono_ns() - start_ns > LOAD_MS_MAX * 1_000_000
     }
-
-    /// Loads a library of a snapshot.
-    pub fn load_library(&mut self, code: &[u8], policy: Policy) -> Result<(), CmdError> {
-        self.runner.scripts.functions.load(code, policy, || false).map(|_| ())
-    }
 }
 
 fn load(ctx: &mut ServerCtx<'_>) -> CmdResult {

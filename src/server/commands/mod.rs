@@ -1,13 +1,16 @@
 //! The server commands: those that need more than the keyspace. Same shape as the data families: const
 //! rows beside their functions.
 
+pub mod acl;
 pub mod admin;
+pub mod aof;
 pub mod client;
-mod client_list;
+pub(super) mod client_list;
 pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
+mod debug_data;
 mod debug_look;
 pub mod function;
 pub mod info;
@@ -16,6 +19,7 @@ pub mod memory;
 pub mod monitor;
 pub mod pubsub;
 pub mod restore;
+pub mod save;
 pub mod script;
 pub mod shutdown;
 pub mod slowlog;
@@ -34,15 +38,18 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     config::COMMANDS,
     shutdown::COMMANDS,
     admin::COMMANDS,
+    aof::COMMANDS,
     debug::COMMANDS,
     info::COMMANDS,
     memory::COMMANDS,
     slowlog::COMMANDS,
     latency::COMMANDS,
+    acl::COMMANDS,
     client::COMMANDS,
     tracking::COMMANDS,
     monitor::COMMANDS,
     restore::COMMANDS,
+    save::COMMANDS,
     pubsub::COMMANDS,
     command::COMMANDS,
 ];

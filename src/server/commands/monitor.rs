@@ -99,7 +99,7 @@ impl Server {
 /// Where a command came from, as a line names it.
 fn source_of(client: &Client) -> String {
     match client.role {
-        Role::Internal => "lua".to_owned(),
+        Role::Internal | Role::Script => "lua".to_owned(),
         _ if client.peer.is_unix => format!("unix:{}", client.peer.addr.trim_end_matches(":0")),
         _ => client.peer.addr.clone(),
     }
