@@ -88,9 +88,10 @@ const NAN_OR_INFINITY: CmdError = CmdError::new("ERR value is NaN or Infinity");
 fn hincrby(ctx: &mut Ctx<'_>) -> CmdResult {
     let (key, field, delta) = (ctx.key(1), ctx.args.get(2), ctx.int(3)?);
     let old = find_for_change(ctx, key, field, |value| match value {
-        None => Ok(0),
-        Some(value) => value.as_int().ok_or(NOT_INTEGER),
-    })??;
+        None => Some(0),
+        Some(value) => value.as_int(),
+    })?;
+    let old = old.ok_or(NOT_INTEGER)?;
     let sum = old.checked_add(delta).ok_or(error::OVERFLOW)?;
     let mut digits = itoa::Buffer::new();
     let text = digits.format(sum).as_bytes();
@@ -108,12 +109,10 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
         return Err(NAN_OR_INFINITY);
     }
     let sum = find_for_change(ctx, key, field, |value| match value {
-        None => Ok::<_, CmdError>(delta),
-        Some(value) => {
-            let old = LongDouble::parse(value.bytes(&mut Digits::default())).ok_or(NOT_FLOAT)?;
-            Ok(old.add(delta))
-        }
-    })??;
+        None => Some(delta),
+        Some(value) => LongDouble::parse(value.bytes(&mut Digits::default())).map(|old| old.add(delta)),
+    })?;
+    let sum = sum.ok_or(NOT_FLOAT)?;
     if sum.is_nan_or_inf() {
         return Err(error::NAN_OR_INFINITY);
     }

@@ -7,6 +7,7 @@
 use super::Server;
 use super::client::{Client, ReplyMode};
 use super::durable::Held;
+use super::gate::Reject;
 use super::table::Command;
 use crate::command::spec::OnTimeout;
 use crate::command::{BlockOn, CmdError, Garbage, Hashed, Outcome};
@@ -171,7 +172,7 @@ impl Server {
         args: OwnedArgs,
         mut on: BlockOn,
     ) {
-        let args = on.args.take().unwrap_or(args);
+        let args = on.args.take().map_or(args, |kept| *kept);
         let deadline_ms = match on.timeout_ms {
             0 => 0,
             ms => self.now.wall_ms.saturating_add(ms),
@@ -288,6 +289,9 @@ impl Server {
     /// Runs a stored command again. If it has to wait on, it keeps its place and deadline.
     fn rerun(&mut self, client: &mut Client) {
         let Some(Blocked::Keys(waiting)) = client.blocked.take().map(|b| *b) else { return };
+        if let Err(Reject::Error(error)) = self.admit_again(client, waiting.command, waiting.args.as_args()) {
+            return self.refuse_waiting(client, waiting, &error);
+        }
         let (start, before) = (client.output_end(), self.aof.appended);
         let (command, args) = (waiting.command, waiting.args.clone());
         let outer = std::mem::replace(&mut self.unit.client, client.id);
@@ -310,6 +314,17 @@ impl Server {
         }
         self.unit.client = outer;
         self.take_late_pushes(client);
+    }
+
+    /// Answers a client whose command may not run any more.
+    fn refuse_waiting(&mut self, client: &mut Client, waiting: Waiting, error: &CmdError) {
+        self.blocking.remove(client.id, &waiting);
+        self.blocking.clients -= 1;
+        self.update_listeners();
+        self.resume(client);
+        self.stats.commands.rejected(waiting.command.id);
+        self.reply_error(client, error);
+        self.queue_write(client);
     }
 
     /// Has garbage dropped in the background and answers OK when that is done. A client that does not want

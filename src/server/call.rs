@@ -2,6 +2,7 @@
 
 use super::Server;
 use super::client::{Client, Role};
+use super::gate::bit;
 use super::table::{Command, Handler};
 use super::{ServerCtx, blocking};
 use crate::command::spec::Flags;
@@ -74,6 +75,8 @@ impl Server {
     ) -> (CmdResult, Propagate) {
         match command.handler {
             Handler::Data(run) => {
+                let restricted = client.gates & bit::ACL != 0 && command.is(Flags::READS_OTHER_KEYS);
+                let reads_all_keys = !restricted || self.reads_any_key(client, command, &args);
                 let mut ctx = Ctx::new(
                     &mut self.keyspace,
                     client.db,
@@ -83,6 +86,7 @@ impl Server {
                     command.spec.name,
                     hashed,
                 );
+                ctx.reads_all_keys = reads_all_keys;
                 let result = run(&mut ctx);
                 (result, ctx.propagate)
             }

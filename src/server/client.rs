@@ -5,11 +5,13 @@ use super::blocking::Blocked;
 use super::durable::Held;
 use super::multi::{Multi, Watched};
 use super::table::Command;
+use crate::acl::User;
 use crate::config::{BufferLimit, Config};
 use crate::pubsub::Subscriptions;
 use crate::resp::{Input, Reply};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// A client.
 pub struct Client {
@@ -27,6 +29,8 @@ pub struct Client {
     pub peer: Peer,
     /// Whether it has authenticated (or need not).
     pub authenticated: bool,
+    /// The user it is; none may do everything.
+    pub user: Option<Arc<User>>,
     /// Gates that are asked for this client's commands beside those that are armed for all.
     pub gates: u32,
     /// Whether keys are tracked for it.
@@ -150,6 +154,7 @@ impl Client {
             reply: Reply::default(),
             peer,
             authenticated: false,
+            user: None,
             gates: 0,
             tracks: false,
             subscriptions: None,
@@ -195,6 +200,12 @@ impl Client {
         } else {
             self.gates &= !bit;
         }
+    }
+
+    /// Makes it a user. Rules are only asked where there are some.
+    pub fn set_user(&mut self, user: Arc<User>) {
+        self.set_gate(super::gate::bit::ACL, !user.is_unrestricted());
+        self.user = Some(user);
     }
 
     /// Whether it may send commands: it has authenticated, or need not.

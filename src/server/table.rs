@@ -39,6 +39,11 @@ pub struct Command {
 }
 
 impl Command {
+    /// Whether only its subcommands run.
+    pub fn is_container(&self) -> bool {
+        matches!(self.handler, Handler::Container)
+    }
+
     /// Whether the row has a flag.
     #[inline]
     pub fn is(&self, flag: Flags) -> bool {

@@ -38,6 +38,15 @@ pub const ROWS: &[Row] = &[
     Row { name: "SET pipeline 16", pipeline: 16, prepare: strings, make: set, reply: 5, limit: 0.55 },
     Row { name: "GET pipeline 1", pipeline: 1, prepare: strings, make: get, reply: 71, limit: 0.95 },
     Row { name: "SET pipeline 1", pipeline: 1, prepare: strings, make: set, reply: 5, limit: 0.95 },
+    Row { name: "LPUSH pipeline 64", pipeline: 64, prepare: long_list, make: lpush, reply: 11, limit: 0.50 },
+    Row {
+        name: "LRANGE_100 pipeline 16",
+        pipeline: 16,
+        prepare: list,
+        make: lrange,
+        reply: 2306,
+        limit: 0.50,
+    },
 ];
 
 fn key(n: u64) -> [u8; 16] {
@@ -70,6 +79,34 @@ fn set(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(b"\r\n$64\r\n");
     out.extend_from_slice(VALUE);
     out.extend_from_slice(b"\r\n");
+}
+
+const ELEMENT: &[u8; 16] = b"an element of it";
+
+/// Elements of the list that is pushed to: so many that its length keeps its number of digits.
+const LONG_LIST: usize = 10_000_000;
+
+fn long_list(client: &mut Client, _: u16) {
+    push_elements(client, LONG_LIST);
+}
+
+fn list(client: &mut Client, _: u16) {
+    push_elements(client, 1000);
+}
+
+fn push_elements(client: &mut Client, count: usize) {
+    const AT_ONCE: usize = 1000;
+    let mut request: Vec<&[u8]> = vec![b"RPUSH", b"list"];
+    request.resize(2 + AT_ONCE, ELEMENT);
+    (0..count / AT_ONCE).for_each(|_| drop(client.ask(&request)));
+}
+
+fn lpush(out: &mut Vec<u8>, _: u64) {
+    encode(out, &[b"LPUSH", b"list", ELEMENT]);
+}
+
+fn lrange(out: &mut Vec<u8>, _: u64) {
+    encode(out, &[b"LRANGE", b"list", b"0", b"99"]);
 }
 
 /// Runs a row: the servers take turns, each figure is the median of its rounds.

@@ -12,6 +12,7 @@ type Probe = fn(&[Kind]) -> Vec<Line>;
 /// All probes.
 pub const PROBES: &[(&str, Probe)] = &[
     ("memory per key", memory_per_key),
+    ("memory of collections", memory_of_collections),
     ("stalls while growing", stalls),
     ("expiry lag", expiry_lag),
     ("idle connections", idle_connections),
@@ -49,6 +50,48 @@ fn memory_per_key(rivals: &[Kind]) -> Vec<Line> {
     };
     let figures = all(rivals).map(measure).collect();
     vec![line("memory per key, 16 B + 16 B, 1M keys", figures, "bytes", Limit::AtMost(56.0))]
+}
+
+/// A collection whose memory is measured.
+struct Collection {
+    name: &'static str,
+    /// Elements it gets.
+    len: u64,
+    /// The command that adds some.
+    command: &'static [u8],
+    /// Writes the arguments that add element `n`.
+    add: fn(&mut Vec<Vec<u8>>, u64),
+    /// Most bytes an element may take.
+    limit: f64,
+}
+
+/// All of them.
+const COLLECTIONS: &[Collection] = &[Collection {
+    name: "list of 1M elements of 16 B",
+    len: 1_000_000,
+    command: b"RPUSH",
+    add: |args, n| args.push(format!("e{n:015}").into_bytes()),
+    limit: 20.0,
+}];
+
+fn memory_of_collections(rivals: &[Kind]) -> Vec<Line> {
+    const AT_ONCE: u64 = 100;
+    let measure = |collection: &Collection, kind| {
+        let peer = start(kind, &[]);
+        let mut client = Client::connect(peer.port);
+        let before = client.info("memory", "used_memory");
+        for first in (0..collection.len).step_by(AT_ONCE as usize) {
+            let mut args = vec![collection.command.to_vec(), b"collection".to_vec()];
+            (first..first + AT_ONCE).for_each(|n| (collection.add)(&mut args, n));
+            client.ask(&args.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        }
+        (client.info("memory", "used_memory") - before) / collection.len as f64
+    };
+    let line_of = |collection: &Collection| {
+        let figures = all(rivals).map(|kind| measure(collection, kind)).collect();
+        line(collection.name, figures, "bytes each", Limit::AtMost(collection.limit))
+    };
+    COLLECTIONS.iter().map(line_of).collect()
 }
 
 /// Counts inserts that took the server over a millisecond while it grows to ten million keys. A shared
