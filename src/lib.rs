@@ -12,10 +12,12 @@ pub mod value; // floor 2: the data types
 
 pub mod keyspace; // floor 3: databases, expiry, eviction, change log
 
+pub mod aof; // floor 4: the append-only log's files
 pub mod rdb; // floor 4: snapshots and DUMP payloads
 
 pub mod command; // floor 5: command rows and the data commands
 
+pub mod acl; // floor 6: users and what they may do
 pub mod pubsub; // floor 6: who listens to which channels
 pub mod stats; // floor 6: counters, slow log, latency
 pub mod tracking; // floor 6: client-side caching

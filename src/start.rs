@@ -1,5 +1,6 @@
 //! From the command line to the running loop, and what the operator is told when that fails.
 
+use crate::aof::check::{Check, Mode, Verdict};
 use crate::config::{Action, CommandLine, Config, ConfigError, Supervised, Warning, YesNoAuto};
 use crate::net::Reactor;
 use crate::server::commands::config::RESERVED_FILES;
@@ -8,6 +9,8 @@ use crate::sys::background::Background;
 use crate::sys::clock::Clock;
 use crate::sys::signals::Signals;
 use crate::sys::{crash, log as logger, panic, process};
+use crate::util::text::plain_error as plain;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,7 +40,8 @@ fn say(text: &str) {
 }
 
 fn run() -> Result<u8, Failure> {
-    let line = CommandLine::parse(std::env::args_os()).map_err(|e| config_failure(&e))?;
+    let line =
+        CommandLine::parse(as_named(std::env::args_os()).into_iter()).map_err(|e| config_failure(&e))?;
     let cwd = std::env::current_dir().map_err(|e| format!("current directory: {e}"))?;
     match &line.action {
         Action::Run => serve(&line, &cwd),
@@ -55,9 +59,42 @@ fn run() -> Result<u8, Failure> {
             say(&format!("{}: configuration is valid\n", path.display()));
             Ok(0)
         }
-        Action::CheckRdb(_) | Action::CheckAof { .. } => {
-            Err("this version keeps data in memory only: there are no data files to check".to_string())
+        Action::CheckAof { path, fix, truncate_to } => {
+            let mode = match (fix, truncate_to) {
+                (_, Some(seconds)) => Mode::TruncateTo(*seconds),
+                (true, None) => Mode::Fix,
+                (false, None) => Mode::Look,
+            };
+            check_log(path, mode)
         }
+        Action::CheckRdb(_) => Err("there are no snapshots in this version".to_string()),
+    }
+}
+
+/// A link named `aikv-check-aof` (or `redis-check-aof`) stands for the switch.
+fn as_named(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.collect();
+    let name = args.first().and_then(|program| Path::new(program).file_name());
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
+    for switch in ["check-aof", "check-rdb"] {
+        if name.ends_with(switch) {
+            args.insert(1, format!("--{switch}").into());
+        }
+    }
+    args
+}
+
+/// `aikv --check-aof`: status 0 when the log is whole.
+fn check_log(path: &Path, mode: Mode) -> Result<u8, Failure> {
+    let mut confirm = || {
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).is_ok() && answer.trim().eq_ignore_ascii_case("y")
+    };
+    let mut check = Check { mode, out: &mut std::io::stdout(), confirm: &mut confirm };
+    match check.run(path) {
+        Ok(Verdict::Valid) => Ok(0),
+        Ok(Verdict::NotValid) => Ok(1),
+        Err(error) => Err(format!("Cannot check {}: {}", path.display(), plain(&error))),
     }
 }
 
@@ -145,12 +182,6 @@ fn enter_data_dir(config: &Config) -> Result<(), Failure> {
         std::fs::create_dir(dir).map_err(failed)?;
     }
     process::chdir(dir).map_err(failed)
-}
-
-/// An error in the system's plain words.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_string()
 }
 
 fn announce(config: &Config, warnings: &[Warning]) {

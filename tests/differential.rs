@@ -4,6 +4,8 @@
 
 #[path = "differential/sorted.rs"]
 mod sorted;
+#[path = "differential/stream.rs"]
+mod stream;
 
 use aikv::util::rng::Rng;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -80,12 +82,6 @@ enum Word {
     KeyOf(&'static str, u64),
     /// Made on the spot.
     Made(fn(&mut Rng) -> Vec<u8>),
-    /// A key that mostly holds a stream.
-    Stream,
-    /// The ID of an entry, old or new.
-    Id,
-    Group,
-    Consumer,
 }
 use Word::*;
 
@@ -263,78 +259,8 @@ const COMMANDS: &[&[Word]] = &[
 ];
 
 /// All commands; families come equally often.
-const FAMILIES: &[&[&[Word]]] = &[COMMANDS, sorted::ZSET, sorted::ALGEBRA, sorted::GEO, sorted::HLL, STREAMS];
-
-/// Streams have keys of their own, lest every other command end them. What 7.2 and later answer otherwise
-/// (times of consumers, texts of some errors, IDs below what was deleted for XSETID) and what differs by design (radix-tree-nodes) stays out.
-const STREAMS: &[&[Word]] = &[
-    &[Fixed("XADD"), Stream, Id, Field, Value],
-    &[Fixed("XADD"), Stream, Id, Fixed("f1"), Value],
-    &[Fixed("XADD"), Stream, Id, Fixed("f1"), Int, Fixed("f2"), Value],
-    &[Fixed("XADD"), Stream, Id, Fixed("f1"), Int, Fixed("f2"), Value],
-    &[Fixed("XADD"), Stream, OneOf(&["MAXLEN", "MINID"]), OneOf(&["=", "~"]), Offset, Id, Field, Value],
-    &[Fixed("XADD"), Stream, Fixed("MAXLEN"), Fixed("~"), Offset, Fixed("LIMIT"), Offset, Id, Field, Int],
-    &[Fixed("XADD"), Stream, Fixed("NOMKSTREAM"), Id, Field, Value],
-    &[Fixed("XADD"), Stream, Id, Field],
-    &[Fixed("XLEN"), Stream],
-    &[Fixed("XRANGE"), Stream, Id, Id],
-    &[Fixed("XRANGE"), Stream, OneOf(&["-", "(5", "(7-1", "9"]), Fixed("+"), Fixed("COUNT"), Offset],
-    &[Fixed("XREVRANGE"), Stream, Id, OneOf(&["-", "(5", "(7-1"])],
-    &[Fixed("XREVRANGE"), Stream, Fixed("+"), Fixed("-"), Fixed("COUNT"), Offset],
-    &[Fixed("XDEL"), Stream, Id, Id],
-    &[Fixed("XDEL"), Stream, Id],
-    &[Fixed("XTRIM"), Stream, OneOf(&["MAXLEN", "MINID"]), OneOf(&["=", "~"]), Offset],
-    &[Fixed("XTRIM"), Stream, Fixed("MAXLEN"), Fixed("~"), Offset, Fixed("LIMIT"), Offset],
-    &[Fixed("XSETID"), Stream, OneOf(&["299-3", "x"])],
-    &[Fixed("XSETID"), Stream, Fixed("299-3"), Fixed("ENTRIESADDED"), Offset, Fixed("MAXDELETEDID"), Id],
-    &[Fixed("XREAD"), Fixed("COUNT"), Offset, Fixed("STREAMS"), Stream, Stream, Id, Id],
-    &[Fixed("XREAD"), Fixed("STREAMS"), Stream, OneOf(&["$", ">", "0"])],
-    &[Fixed("XGROUP"), Fixed("CREATE"), Stream, Group, OneOf(&["$", "0", "5"]), Fixed("MKSTREAM")],
-    &[Fixed("XGROUP"), Fixed("CREATE"), Stream, Group, Id, Fixed("ENTRIESREAD"), Offset],
-    &[Fixed("XGROUP"), Fixed("SETID"), Stream, Group, OneOf(&["$", "0", "5", "-"])],
-    &[Fixed("XGROUP"), Fixed("SETID"), Stream, Group, Id, Fixed("ENTRIESREAD"), Offset],
-    &[Fixed("XGROUP"), Fixed("DESTROY"), Stream, Group],
-    &[Fixed("XGROUP"), Fixed("CREATECONSUMER"), Stream, Group, Consumer],
-    &[Fixed("XGROUP"), Fixed("DELCONSUMER"), Stream, Group, Consumer],
-    &[
-        Fixed("XREADGROUP"),
-        Fixed("GROUP"),
-        Group,
-        Consumer,
-        Fixed("COUNT"),
-        Offset,
-        Fixed("STREAMS"),
-        Stream,
-        Fixed(">"),
-    ],
-    &[Fixed("XREADGROUP"), Fixed("GROUP"), Group, Consumer, Fixed("STREAMS"), Stream, Fixed(">")],
-    &[
-        Fixed("XREADGROUP"),
-        Fixed("GROUP"),
-        Group,
-        Consumer,
-        Fixed("NOACK"),
-        Fixed("STREAMS"),
-        Stream,
-        Fixed(">"),
-    ],
-    &[Fixed("XREADGROUP"), Fixed("GROUP"), Group, Consumer, Fixed("STREAMS"), Stream, Stream, Id, Fixed("0")],
-    &[Fixed("XACK"), Stream, Group, Id, Id],
-    &[Fixed("XPENDING"), Stream, Group],
-    &[Fixed("XPENDING"), Stream, Group, Fixed("-"), Fixed("+"), Offset],
-    &[Fixed("XPENDING"), Stream, Group, Id, Id, Fixed("10"), Consumer],
-    &[Fixed("XCLAIM"), Stream, Group, Consumer, Fixed("0"), Id, Id],
-    &[Fixed("XCLAIM"), Stream, Group, Consumer, Fixed("0"), Id, OneOf(&["FORCE", "JUSTID", "IDLE", "BAD"])],
-    &[Fixed("XCLAIM"), Stream, Group, Consumer, OneOf(&["0", "9999999", "x"]), Id, Fixed("LASTID"), Id],
-    &[Fixed("XCLAIM"), Stream, Group, Consumer, Fixed("0"), Id, Fixed("RETRYCOUNT"), Offset, Fixed("FORCE")],
-    &[Fixed("XAUTOCLAIM"), Stream, Group, Consumer, OneOf(&["0", "9999999"]), Id, Fixed("COUNT"), Offset],
-    &[Fixed("XAUTOCLAIM"), Stream, Group, Consumer, Fixed("0"), Fixed("-"), Fixed("JUSTID")],
-    &[Fixed("XINFO"), Fixed("GROUPS"), Stream],
-    &[Fixed("DEBUG"), Fixed("DIGEST-VALUE"), Stream],
-    &[Fixed("COPY"), Stream, Stream, Fixed("REPLACE")],
-    &[Fixed("RENAME"), Stream, Stream],
-    &[Fixed("DEL"), Stream],
-];
+const FAMILIES: &[&[&[Word]]] =
+    &[COMMANDS, sorted::ZSET, sorted::ALGEBRA, sorted::GEO, sorted::HLL, stream::STREAMS];
 
 impl Word {
     fn make(&self, rng: &mut Rng) -> Vec<u8> {
@@ -375,16 +301,6 @@ impl Word {
             OneOf(list) => pick(rng, list),
             KeyOf(prefix, count) => format!("{prefix}:{}", rng.below(*count)).into_bytes(),
             Made(make) => make(rng),
-            Stream if rng.below(30) == 0 => Key.make(rng),
-            Stream => format!("s:{}", rng.below(4)).into_bytes(),
-            Id => match rng.below(12) {
-                0 => format!("{}-*", rng.below(300)).into_bytes(),
-                1 => pick(rng, &["0", "0-0", "0-1", "x", "5-", "-", "18446744073709551615"]),
-                2..5 => rng.below(300).to_string().into_bytes(),
-                _ => format!("{}-{}", rng.below(300), rng.below(3)).into_bytes(),
-            },
-            Group => pick(rng, &["g1", "g1", "g2", "none"]),
-            Consumer => pick(rng, &["Alice", "Bob", "Carol"]),
         }
     }
 }
@@ -490,10 +406,10 @@ const UNORDERED: &[&str] = &[
 /// Takes the order out of the replies of `UNORDERED`.
 fn normal(name: &str, reply: Vec<u8>) -> Vec<u8> {
     if name == "XPENDING" {
-        return without_idle_times(&reply);
+        return stream::without_idle_times(&reply);
     }
     if name == "XINFO" {
-        return without_consumers(&reply);
+        return stream::without_consumers(&reply);
     }
     if !UNORDERED.contains(&name) {
         return reply;
@@ -507,21 +423,6 @@ fn normal(name: &str, reply: Vec<u8>) -> Vec<u8> {
 /// Redis writes with more digits since 7.2.
 fn digests_may_differ(aikv: &mut Server, words: &[Vec<u8>]) -> bool {
     words[0] == b"DEBUG" && aikv.ask(&[b"TYPE".to_vec(), words[2].clone()]) == b"+zset\r\n"
-}
-
-/// Of two integers in a row the first is an idle time, which depends on the moment.
-fn without_idle_times(reply: &[u8]) -> Vec<u8> {
-    let lines: Vec<&[u8]> = reply.split(|byte| *byte == b'\n').collect();
-    let is_int = |at: usize| lines.get(at).is_some_and(|line| line.starts_with(b":"));
-    let kept = (0..lines.len()).filter(|at| !(is_int(*at) && is_int(at + 1)));
-    kept.map(|at| lines[at]).collect::<Vec<_>>().join(&b'\n')
-}
-
-/// Since 7.2 claims create their consumer even when they claim nothing, so the numbers of consumers differ.
-fn without_consumers(reply: &[u8]) -> Vec<u8> {
-    let lines: Vec<&[u8]> = reply.split(|byte| *byte == b'\n').collect();
-    let kept = (0..lines.len()).filter(|at| *at == 0 || lines[at - 1] != b"consumers\r");
-    kept.map(|at| lines[at]).collect::<Vec<_>>().join(&b'\n')
 }
 
 #[test]

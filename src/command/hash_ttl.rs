@@ -437,7 +437,7 @@ fn hgetdel(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
     check_kind(ctx, key)?;
     let first = parse_fields(ctx.args, 2, COUNT_TO_TELL)?;
-    let (removed, empty) = get_and(ctx, key, first, |entry, field| hash::remove(entry, field))?;
+    let (removed, empty) = get_and(ctx, key, first, hash::remove)?;
     if removed.is_empty() {
         return Ok(Outcome::Done);
     }

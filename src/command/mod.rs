@@ -80,7 +80,7 @@ pub struct BlockOn {
     /// Milliseconds to wait at most; 0 means for ever.
     pub timeout_ms: i64,
     /// The arguments to run it with again, where its own would mean something else by then (XREAD's `$`).
-    pub args: Option<OwnedArgs>,
+    pub args: Option<Box<OwnedArgs>>,
 }
 
 /// The rows of all data commands, family by family.

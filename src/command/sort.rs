@@ -43,7 +43,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
         Spec {
             name: "sort",
             arity: -2,
-            flags: Flags::WRITE.with(Flags::DENYOOM),
+            flags: Flags::WRITE.with(Flags::DENYOOM).with(Flags::READS_OTHER_KEYS),
             acl: SORTED,
             keys: &[SOURCE, PATTERNS, STORED],
             summary: "Sorts the elements of a list, a set or a sorted set, and may store the result.",
@@ -59,7 +59,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
         Spec {
             name: "sort_ro",
             arity: -2,
-            flags: Flags::READONLY,
+            flags: Flags::READONLY.with(Flags::READS_OTHER_KEYS),
             acl: SORTED,
             keys: &[SOURCE, PATTERNS],
             since: "7.0.0",

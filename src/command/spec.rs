@@ -203,6 +203,10 @@ bits! { Flags, FLAG_NAMES, "Flags with their names in COMMAND INFO; an empty nam
     PUSH_REPLY = 40, "";
     /// Says itself what becomes of CLIENT CACHING.
     KEEPS_CACHING = 41, "";
+    /// May read keys that are not among its arguments: its user must be allowed to read all (SORT's BY).
+    READS_OTHER_KEYS = 42, "";
+    /// Its arguments are pairs of option and value: values of sensitive options are cut as secrets are.
+    SENSITIVE_OPTIONS = 43, "";
 }
 
 bits! { Acl, ACL_NAMES, "ACL categories with their names, in the order of ACL CAT.";

@@ -1,6 +1,6 @@
-//! The stream commands on entries: XADD, XTRIM, XDEL, XLEN, XRANGE, XREVRANGE, XSETID. Reading with XREAD is in
-//! `stream_read`, groups are in `stream_group` and `stream_claim`, XINFO in `stream_info`. XADD is a hot path:
-//! it appends to the last node in place.
+//! The stream commands on entries: XADD, XTRIM, XDEL, XLEN, XRANGE, XREVRANGE, XSETID. XREAD is in
+//! `stream_read`, groups are in `stream_group` and `stream_claim`, XINFO in `stream_info`. XADD is a hot
+//! path: it appends to the last node in place.
 
 use super::args::{int, is};
 use super::error::{self, CmdError, CmdResult, wrong_arity};

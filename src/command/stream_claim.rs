@@ -1,5 +1,5 @@
-//! XCLAIM and XAUTOCLAIM: pending entries change hands. Both propagate as the XCLAIMs, one for each entry, that
-//! have the same effect whatever the time is.
+//! XCLAIM and XAUTOCLAIM: pending entries change hands. Both propagate as the XCLAIMs, one for each entry,
+//! that have the same effect whatever the time is.
 
 use super::args::{Cursor, int, int_in};
 use super::error::{self, CmdError, CmdResult};
@@ -73,7 +73,7 @@ pub(super) fn claim_effect(key: &[u8], group: &Group, id: &[u8], pending: &Pendi
 }
 
 /// The consumer of this name, which was seen now; and whether it is new.
-fn consumer_now(group: &mut Group, name: &[u8], now_ms: i64) -> (ConsumerId, bool) {
+pub(super) fn consumer_now(group: &mut Group, name: &[u8], now_ms: i64) -> (ConsumerId, bool) {
     match group.create_consumer(name, now_ms) {
         Some(new) => (new, true),
         None => {

@@ -9,7 +9,7 @@ use super::stream_group::{CREATE_CONSUMER, set_id_effect};
 use super::{BlockOn, Ctx, DataFn, Outcome, Propagate, of_kind, stream_claim, stream_id};
 use crate::keyspace::Key;
 use crate::resp::{Args, OwnedArgs, Proto, Reply};
-use crate::value::stream::{self, Id};
+use crate::value::stream::{self, ConsumerId, Id, Stream};
 use crate::value::{Direction, Kind};
 
 /// Keys: the first half of what follows STREAMS.
@@ -159,7 +159,7 @@ impl<'a> Read<'a> {
     }
 
     /// Waits for the keys, or answers that there is nothing. `args` are those to run it with again.
-    fn wait(&self, ctx: &mut Ctx<'_>, wakes: Option<Kind>, args: Option<OwnedArgs>) -> CmdResult {
+    fn wait(&self, ctx: &mut Ctx<'_>, wakes: Option<Kind>, args: Option<Box<OwnedArgs>>) -> CmdResult {
         let Some(timeout_ms) = self.block_ms else {
             ctx.reply.null_array();
             return Ok(Outcome::Done);
@@ -259,7 +259,7 @@ fn xread(ctx: &mut Ctx<'_>, read: &Read<'_>) -> CmdResult {
 }
 
 /// The arguments with `$` replaced by the ID it stood for: run again, it would stand for a later one.
-fn kept_args(args: Args<'_>, read: &Read<'_>, afters: &[Id]) -> Option<OwnedArgs> {
+fn kept_args(args: Args<'_>, read: &Read<'_>, afters: &[Id]) -> Option<Box<OwnedArgs>> {
     let ids = read.first + read.streams;
     if read.block_ms.is_none() || !(ids..args.len()).any(|at| args.get(at) == b"$") {
         return None;
@@ -271,7 +271,7 @@ fn kept_args(args: Args<'_>, read: &Read<'_>, afters: &[Id]) -> Option<OwnedArgs
             _ => out.push_from(&args, at),
         }
     }
-    Some(out)
+    Some(Box::new(out))
 }
 
 // ---- XREADGROUP ----
@@ -340,66 +340,70 @@ fn read_for(
     let stream = stream::view_mut(&mut entry);
     let last = stream.last_entry_id();
     let group = stream.group_mut(group_name).expect("the group was just there");
-    let new = group.create_consumer(consumer_name, now_ms);
-    let consumer = match new {
-        Some(new) => new,
-        None => group.find_consumer(consumer_name).expect("the name is taken"),
-    };
-    group.consumer_mut(consumer).seen_ms = now_ms;
-    if new.is_some() && read.noack && propagating {
-        effects.push(OwnedArgs::from_slices(&[
-            b"XGROUP",
-            b"CREATECONSUMER",
-            key.bytes,
-            group_name,
-            consumer_name,
-        ]));
+    let (consumer, is_new) = stream_claim::consumer_now(group, consumer_name, now_ms);
+    if is_new && read.noack && propagating {
+        let words: [&[u8]; 5] = [b"XGROUP", b"CREATECONSUMER", key.bytes, group_name, consumer_name];
+        effects.push(OwnedArgs::from_slices(&words));
     }
-    let serve = matches!(wanted, Wanted::After(_)) || last.is_some_and(|last| last > group.last_id);
     let mut delivered = 0;
-    if serve {
-        reply_key(ctx.reply, key.bytes);
-        let mark = ctx.reply.mark();
-        let mut found = 0;
-        match wanted {
-            Wanted::New => {
-                let owner = (!read.noack).then_some(consumer);
-                stream.deliver(group_name, owner, read.count, now_ms, &mut |item, group| {
-                    reply_entry(ctx.reply, item);
-                    if let Some(pending) = group.get_pending(item.id).filter(|_| propagating && !read.noack) {
-                        let id = item.id.text();
-                        effects.push(stream_claim::claim_effect(key.bytes, group, &id, pending));
-                    }
-                    found += 1;
-                });
-                delivered = found;
-            }
-            Wanted::After(after) => {
-                let start = after.next().expect("the highest ID asks for new entries");
-                stream.deliver_again(group_name, consumer, start, read.count, now_ms, &mut |id, item| {
-                    match item {
-                        Some(item) => reply_entry(ctx.reply, &item),
-                        None => {
-                            ctx.reply.array(2);
-                            stream_id::reply(ctx.reply, id);
-                            ctx.reply.null_array();
-                        }
-                    }
-                    found += 1;
-                });
-            }
+    let served = match wanted {
+        Wanted::New if last.is_none_or(|last| last <= group.last_id) => false,
+        Wanted::New => {
+            reply_key(ctx.reply, key.bytes);
+            let mark = ctx.reply.mark();
+            let owner = (!read.noack).then_some(consumer);
+            stream.deliver(group_name, owner, read.count, now_ms, &mut |item, group| {
+                reply_entry(ctx.reply, item);
+                delivered += 1;
+                if let Some(pending) = group.get_pending(item.id).filter(|_| propagating && !read.noack) {
+                    effects.push(stream_claim::claim_effect(key.bytes, group, &item.id.text(), pending));
+                }
+            });
+            ctx.reply.insert_head(mark, |reply| reply.array(delivered));
+            true
         }
-        ctx.reply.insert_head(mark, |reply| reply.array(found));
-    }
+        Wanted::After(after) => {
+            reply_key(ctx.reply, key.bytes);
+            let start = after.next().expect("the highest ID asks for new entries");
+            reply_pending(ctx.reply, stream, group_name, consumer, start, (read.count, now_ms));
+            true
+        }
+    };
     if delivered > 0 && propagating {
         let group = stream.group(group_name).expect("the group was just there");
         effects.push(set_id_effect(key.bytes, group));
     }
     drop(entry);
-    if new.is_some() {
+    if is_new {
         noted(ctx.ks, ctx.db, key.bytes, CREATE_CONSUMER);
     }
     // What a consumer reads again is not counted as a change.
     ctx.ks.changes.dirty += u64::from(delivered > 0);
-    serve
+    served
+}
+
+/// Writes what is pending for a consumer from `start` on; what is no longer in the stream has null for an
+/// entry.
+fn reply_pending(
+    reply: &mut Reply,
+    stream: &mut Stream,
+    group: &[u8],
+    consumer: ConsumerId,
+    start: Id,
+    (count, now_ms): (usize, i64),
+) {
+    let mark = reply.mark();
+    let mut found = 0;
+    stream.deliver_again(group, consumer, start, count, now_ms, &mut |id, item| {
+        found += 1;
+        match item {
+            Some(item) => reply_entry(reply, &item),
+            None => {
+                reply.array(2);
+                stream_id::reply(reply, id);
+                reply.null_array();
+            }
+        }
+    });
+    reply.insert_head(mark, |reply| reply.array(found));
 }

@@ -31,6 +31,8 @@ pub enum Action {
         path: PathBuf,
         /// Cut a broken end off.
         fix: bool,
+        /// Cut off what was written after this second since 1970.
+        truncate_to: Option<i64>,
     },
 }
 
@@ -48,12 +50,13 @@ pub struct CommandLine {
 }
 
 /// AiKv's own switches, and whether the word after is theirs.
-const SWITCHES: [(&str, bool); 9] = [
+const SWITCHES: [(&str, bool); 10] = [
     ("--config", true),
     ("--check-config", true),
     ("--check-rdb", true),
     ("--check-aof", false),
     ("--fix", false),
+    ("--truncate-to-timestamp", true),
     ("--version", false),
     ("-v", false),
     ("--help", false),
@@ -87,7 +90,8 @@ impl CommandLine {
             Action::CheckRdb(path)
         } else if matches.get_flag("check-aof") {
             let path = path("file").expect("clap requires the file");
-            Action::CheckAof { path, fix: matches.get_flag("fix") }
+            let truncate_to = matches.get_one::<i64>("truncate-to-timestamp").copied();
+            Action::CheckAof { path, fix: matches.get_flag("fix"), truncate_to }
         } else {
             Action::Run
         };
@@ -195,7 +199,8 @@ fn command() -> Command {
         .about("AiKv: a Redis-compatible key-value server")
         .override_usage(
             "aikv [FILE | --config FILE | -] [--OPTION VALUE ...]\n       \
-             aikv --check-config FILE | --check-rdb FILE | --check-aof [--fix] FILE",
+             aikv --check-config FILE | --check-rdb FILE\n       \
+             aikv --check-aof [--fix | --truncate-to-timestamp SECONDS] FILE",
         )
         .disable_help_flag(true)
         .arg(file.help("Configuration file, TOML or redis.conf [default: ./config.toml if it exists]"))
@@ -209,6 +214,15 @@ fn command() -> Command {
                 .help("Examine an append-only log: a file, its manifest or its directory"),
         )
         .arg(flag("fix").requires("check-aof").help("Cut a broken end off"))
+        .arg(
+            Arg::new("truncate-to-timestamp")
+                .long("truncate-to-timestamp")
+                .value_name("SECONDS")
+                .value_parser(clap::value_parser!(i64))
+                .requires("check-aof")
+                .conflicts_with("fix")
+                .help("Cut off what was written after this second since 1970"),
+        )
         .arg(flag("version").short('v').help("Print the version"))
         .arg(Arg::new("help").long("help").short('h').action(ArgAction::Help).help("Print this help"))
         .after_help(AFTER_HELP)
@@ -280,9 +294,19 @@ mod tests {
         assert_eq!(action(&["--version"]), Action::Version);
         assert_eq!(action(&["--check-config", "x"]), Action::CheckConfig("x".into()));
         assert_eq!(action(&["--check-rdb", "x"]), Action::CheckRdb("x".into()));
-        assert_eq!(action(&["--check-aof", "x"]), Action::CheckAof { path: "x".into(), fix: false });
+        assert_eq!(
+            action(&["--check-aof", "x"]),
+            Action::CheckAof { path: "x".into(), fix: false, truncate_to: None }
+        );
         for args in [["--check-aof", "--fix", "x"], ["--check-aof", "x", "--fix"]] {
-            assert_eq!(action(&args), Action::CheckAof { path: "x".into(), fix: true });
+            assert_eq!(action(&args), Action::CheckAof { path: "x".into(), fix: true, truncate_to: None });
+        }
+        for args in [
+            ["--check-aof", "--truncate-to-timestamp", "7", "x"],
+            ["--check-aof", "x", "--truncate-to-timestamp", "7"],
+        ] {
+            let truncate_to = Some(7);
+            assert_eq!(action(&args), Action::CheckAof { path: "x".into(), fix: false, truncate_to });
         }
         let Action::Help(help) = action(&["--help"]) else { panic!("help") };
         assert!(help.contains("--config") && help.contains("--port"), "{help}");

@@ -8,7 +8,7 @@ use super::setting::Fault;
 use super::spec::{MANY, OptionSpec};
 use super::{lookup, lossy};
 use crate::util::glob::{Case, matches};
-use crate::util::quote::split_args;
+use crate::util::quote::{join_args, split_args};
 use std::path::{Path, PathBuf};
 
 /// Files may include files this deep; deeper can only be a circle.
@@ -100,7 +100,7 @@ fn direct(
             Ok(())
         }
         ("user", [_, ..]) => {
-            loading.config.users.push(args.iter().map(|word| lossy(word)).collect::<Vec<_>>().join(" "));
+            loading.config.users.push(lossy(&join_args(args.iter().copied())));
             Ok(())
         }
         ("loadmodule", [_, ..]) => refused("modules are not supported"),

@@ -154,8 +154,7 @@ options! {
         "sanitize-dump-payload" sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No, OneOf,
             MODIFIABLE;
         /// Keep an append-only log of all writes.
-        "appendonly" appendonly: bool = false, YesNo, MODIFIABLE | NOT_LOADING, apply: Apply::Appendonly,
-            note: NO_PERSISTENCE;
+        "appendonly" appendonly: bool = false, YesNo, MODIFIABLE | NOT_LOADING, apply: Apply::Appendonly;
         /// First part of the names of the log's files.
         "appendfilename" appendfilename: String = "appendonly.aof".to_owned(),
             checked("a file name", aof_file_name), FIXED;
@@ -179,6 +178,9 @@ options! {
         "aof-use-rdb-preamble" aof_use_rdb_preamble: bool = true, YesNo, MODIFIABLE;
         /// Write time stamps into the log.
         "aof-timestamp-enabled" aof_timestamp_enabled: bool = false, YesNo, MODIFIABLE;
+        /// Write checksum lines into the log (`#CRC:...`, which Redis passes over) and check them when it is
+        /// loaded, so that damage in the middle of a file is found.
+        "aof-checksum" aof_checksum: bool = true, YesNo, MODIFIABLE;
         /// Sync a rewritten log to disk while it is being written.
         "aof-rewrite-incremental-fsync" aof_rewrite_incremental_fsync: bool = true, YesNo, MODIFIABLE;
         /// Keep the files of earlier logs.

@@ -8,7 +8,7 @@ use super::load::{Loading, Syntax};
 use super::spec::{OptionSpec, Section};
 use super::tomlfile::{self, USERS, is_key, is_key_of};
 use super::{Config, Literal, OPTIONS, conf, lookup, lossy};
-use crate::util::quote::split_args;
+use crate::util::quote::{join_args, split_args};
 use std::path::Path;
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
@@ -111,7 +111,7 @@ fn understand(line: &mut String, loaded: &mut Loading) -> Line {
     }
     match name.to_ascii_lowercase().as_slice() {
         b"user" => {
-            let user = args.iter().map(|word| lossy(word)).collect::<Vec<_>>().join(" ");
+            let user = lossy(&join_args(args.iter().copied()));
             loaded.config.users.push(user);
             Line::User
         }

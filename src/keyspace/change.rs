@@ -74,8 +74,10 @@ pub mod listener {
     pub const WAITERS: u32 = 1 << 22;
     /// Effects are written to the log or to replicas.
     pub const PROPAGATION: u32 = 1 << 23;
+    /// Replies wait until the writes they show are durable.
+    pub const DURABILITY: u32 = 1 << 24;
     /// Everyone who must know which keys were modified.
-    pub const MODIFIED: u32 = WATCH | TRACKING | WAITERS;
+    pub const MODIFIED: u32 = WATCH | TRACKING | WAITERS | DURABILITY;
 }
 
 /// How far a change went.

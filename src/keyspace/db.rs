@@ -54,7 +54,7 @@ impl Db {
     /// The entry of a key that is not over.
     #[inline]
     pub(super) fn live(&mut self, key: Key<'_>, now_ms: i64, expiry: Expiry) -> Live<'_> {
-        let over = |entry: &Entry| entry.expiry().is_some_and(|t| t <= now_ms);
+        let over = |entry: &Entry| expiry != Expiry::Ignore && entry.expiry().is_some_and(|t| t <= now_ms);
         if expiry == Expiry::Hide {
             return match self.table.get_mut(key.hash, key.bytes) {
                 Some(entry) if !over(&entry) => Live::Found(entry),

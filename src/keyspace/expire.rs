@@ -34,7 +34,7 @@ impl Keyspace {
 
     /// Removes keys that are due. True if the budget ended before the work.
     pub fn expire_due(&mut self) -> bool {
-        if self.expiry == Expiry::Hide {
+        if self.expiry != Expiry::Remove {
             return false;
         }
         let mut more = false;

@@ -55,6 +55,8 @@ pub enum Expiry {
     Remove,
     /// They are hidden but stay (writes are paused, or somebody else decides).
     Hide,
+    /// They are as alive as others: a log is replayed, in which their removal comes by itself.
+    Ignore,
 }
 
 /// Which frees are handed to the background thread: the `lazyfree-lazy-...` options.
@@ -274,7 +276,8 @@ impl Keyspace {
         let mut taken = || payload.take().expect("the payload is used once");
         let d = &mut self.dbs[db];
         let mut parts = (None, None);
-        let found = match d.live(key, now_ms, Expiry::Remove) {
+        let mode = if self.expiry == Expiry::Ignore { Expiry::Ignore } else { Expiry::Remove };
+        let found = match d.live(key, now_ms, mode) {
             db::Live::Found(mut entry) => {
                 let clock = self.access.touched(entry.clock(), &mut self.rng);
                 entry.set_clock(clock);
@@ -381,7 +384,7 @@ impl Keyspace {
         let d = &mut self.dbs[db];
         let entry = d.table.remove(key.hash, key.bytes)?;
         d.forget(&entry);
-        if entry.expiry().is_some_and(|at| at <= self.now_ms) {
+        if self.expiry != Expiry::Ignore && entry.expiry().is_some_and(|at| at <= self.now_ms) {
             note_expired(&mut self.stats, &mut self.changes, self.lazy_free, db, &entry);
             dispose(&self.background, entry, self.lazy_free.expire);
             return None;

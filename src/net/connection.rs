@@ -132,16 +132,17 @@ impl Connection {
         }
     }
 
-    /// Writes pending output until it is sent, the socket is full, or the budget ends. Returns the bytes
-    /// written.
-    pub fn write(&mut self, reply: &mut Reply) -> io::Result<usize> {
+    /// Writes pending output, the first `open` bytes of it, until it is sent, the socket is full, or the
+    /// budget ends. Returns the bytes written.
+    pub fn write(&mut self, reply: &mut Reply, open: usize) -> io::Result<usize> {
         let mut total = 0;
-        while !reply.is_empty() && self.writable && total < WRITE_BUDGET {
+        while !reply.is_empty() && self.writable && total < WRITE_BUDGET.min(open) {
+            let left = open - total;
             let result = match reply.plain() {
-                Some(bytes) => self.stream.write(bytes),
+                Some(bytes) => self.stream.write(&bytes[..bytes.len().min(left)]),
                 None => {
                     let mut slices = Vec::with_capacity(SLICES_MAX);
-                    reply.slices(SLICES_MAX, &mut slices);
+                    reply.slices(SLICES_MAX, left, &mut slices);
                     self.stream.write_vectored(&slices)
                 }
             };

@@ -274,7 +274,8 @@ impl Reactor {
         if client.close == Some(Close::Now) {
             return;
         }
-        let result = connection.write(&mut client.reply);
+        let open = client.open_bytes(self.server.aof.durable());
+        let result = connection.write(&mut client.reply, open);
         if let Ok(n) = result {
             client.bytes_out += n as u64;
             if n > 0 {
@@ -284,8 +285,10 @@ impl Reactor {
             self.server.stats.counters.writes += 1;
         }
         let sent = client.reply.is_empty();
+        // What waits for the log is asked for again when the log is durable.
+        let held = client.open_bytes(self.server.aof.durable()) == 0;
         connection.blocked_on_write = result.is_ok() && !sent && !connection.writable;
-        if result.is_ok() && !sent && connection.writable {
+        if result.is_ok() && !sent && !held && connection.writable {
             // Its budget ended, not the room in the socket: there will be no event.
             client.write_pending = true;
             self.server.pending_writes.push(slot);

@@ -111,6 +111,13 @@ impl OwnedArgs {
         owned
     }
 
+    /// Forgets all arguments and keeps their memory.
+    pub fn clear(&mut self) {
+        self.buf.clear();
+        self.args.clear();
+        self.big.clear();
+    }
+
     /// Adds an argument by copy.
     pub fn push(&mut self, bytes: &[u8]) {
         let start = self.buf.len();

@@ -133,21 +133,28 @@ impl Reply {
         self.shared_bytes = 0;
     }
 
-    /// The pending bytes as up to `max` slices, in order.
-    pub fn slices<'a>(&'a self, max: usize, out: &mut Vec<std::io::IoSlice<'a>>) {
+    /// The first `limit` pending bytes as up to `max` slices, in order.
+    pub fn slices<'a>(&'a self, max: usize, mut limit: usize, out: &mut Vec<std::io::IoSlice<'a>>) {
+        let mut add = |out: &mut Vec<_>, bytes: &'a [u8]| {
+            let bytes = &bytes[..bytes.len().min(limit)];
+            limit -= bytes.len();
+            if !bytes.is_empty() {
+                out.push(std::io::IoSlice::new(bytes));
+            }
+        };
         let mut at = self.sent;
         for (position, bytes) in &self.shared {
             if out.len() + 2 > max {
                 return;
             }
             if *position > at {
-                out.push(std::io::IoSlice::new(&self.buf[at..*position]));
+                add(out, &self.buf[at..*position]);
                 at = *position;
             }
-            out.push(std::io::IoSlice::new(bytes));
+            add(out, bytes);
         }
         if self.buf.len() > at && out.len() < max {
-            out.push(std::io::IoSlice::new(&self.buf[at..]));
+            add(out, &self.buf[at..]);
         }
     }
 

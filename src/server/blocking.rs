@@ -6,6 +6,8 @@
 
 use super::Server;
 use super::client::{Client, ReplyMode};
+use super::durable::Held;
+use super::gate::Reject;
 use super::table::Command;
 use crate::command::spec::OnTimeout;
 use crate::command::{BlockOn, CmdError, Garbage, Hashed, Outcome};
@@ -24,6 +26,23 @@ pub enum Blocked {
     Freeing,
     /// The end of a shutdown that waits.
     Shutdown,
+    /// The end of a loading (DEBUG LOADAOF).
+    Loading,
+    /// The beginning of a rewrite (BGREWRITEAOF).
+    Rewrite,
+    /// The log to be durable (WAITAOF).
+    Log(LogWait),
+}
+
+/// What WAITAOF waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct LogWait {
+    /// The log position that has to be durable here; None: it need not.
+    pub position: Option<u64>,
+    /// Replicas that have to have it.
+    pub replicas: u64,
+    /// Milliseconds since 1970 at which it gives up; 0: never.
+    pub deadline_ms: i64,
 }
 
 /// A stored command and what wakes it.
@@ -153,7 +172,7 @@ impl Server {
         args: OwnedArgs,
         mut on: BlockOn,
     ) {
-        let args = on.args.take().unwrap_or(args);
+        let args = on.args.take().map_or(args, |kept| *kept);
         let deadline_ms = match on.timeout_ms {
             0 => 0,
             ms => self.now.wall_ms.saturating_add(ms),
@@ -181,7 +200,13 @@ impl Server {
                 self.resume(client);
                 None
             }
-            Blocked::Postponed | Blocked::Shutdown => {
+            Blocked::Log(wait) => {
+                self.blocking.deadlines.remove(&(wait.deadline_ms, client.id));
+                self.blocking.clients -= 1;
+                self.resume(client);
+                None
+            }
+            Blocked::Postponed | Blocked::Shutdown | Blocked::Loading | Blocked::Rewrite => {
                 self.resume(client);
                 None
             }
@@ -190,6 +215,9 @@ impl Server {
 
     /// Ends a client's wait with an error or, without one, with its command's timeout reply.
     pub(super) fn unblock(&mut self, client: &mut Client, error: Option<&CmdError>) {
+        if let Some(Blocked::Log(_)) = client.blocked.as_deref() {
+            return self.end_log_wait(client, error);
+        }
         let Some(waiting) = self.release(client) else { return };
         let id = waiting.command.id;
         self.unit.commands += 1;
@@ -261,6 +289,11 @@ impl Server {
     /// Runs a stored command again. If it has to wait on, it keeps its place and deadline.
     fn rerun(&mut self, client: &mut Client) {
         let Some(Blocked::Keys(waiting)) = client.blocked.take().map(|b| *b) else { return };
+        if let Err(Reject::Error(error)) = self.admit_again(client, waiting.command, waiting.args.as_args()) {
+            return self.refuse_waiting(client, waiting, &error);
+        }
+        let (start, before) = (client.output_end(), self.aof.appended);
+        let (command, args) = (waiting.command, waiting.args.clone());
         let outer = std::mem::replace(&mut self.unit.client, client.id);
         self.enter_unit();
         let outcome = self.call(client, waiting.command, waiting.args.as_args(), Hashed::default());
@@ -276,8 +309,22 @@ impl Server {
             }
         }
         self.leave_unit();
+        if self.aof.gating || self.aof.appended != before {
+            self.gate_reply(client, command, &args.as_args(), start, before);
+        }
         self.unit.client = outer;
         self.take_late_pushes(client);
+    }
+
+    /// Answers a client whose command may not run any more.
+    fn refuse_waiting(&mut self, client: &mut Client, waiting: Waiting, error: &CmdError) {
+        self.blocking.remove(client.id, &waiting);
+        self.blocking.clients -= 1;
+        self.update_listeners();
+        self.resume(client);
+        self.stats.commands.rejected(waiting.command.id);
+        self.reply_error(client, error);
+        self.queue_write(client);
     }
 
     /// Has garbage dropped in the background and answers OK when that is done. A client that does not want
@@ -305,11 +352,23 @@ impl Server {
             };
             if matches!(client.blocked.as_deref(), Some(Blocked::Freeing)) {
                 self.release(&mut client);
+                let start = client.output_end();
                 client.reply.ok();
+                let position = client.log_position;
+                self.gate_from(&mut client, Held { start, position, wrote: true });
                 self.queue_write(&mut client);
             }
             self.clients.put(client);
         }
+    }
+
+    /// Lets a client wait for the log.
+    pub(super) fn block_on_log(&mut self, client: &mut Client, wait: LogWait) {
+        if wait.deadline_ms > 0 {
+            self.blocking.deadlines.insert((wait.deadline_ms, client.id));
+        }
+        self.blocking.clients += 1;
+        client.blocked = Some(Box::new(Blocked::Log(wait)));
     }
 
     /// Lets a client's waiting input run in the next turn.

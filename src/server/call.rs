@@ -1,7 +1,8 @@
 //! `call`: the one function in which every command of every source runs.
 
 use super::Server;
-use super::client::Client;
+use super::client::{Client, Role};
+use super::gate::bit;
 use super::table::{Command, Handler};
 use super::{ServerCtx, blocking};
 use crate::command::spec::Flags;
@@ -54,6 +55,9 @@ impl Server {
     /// Counts a call that is complete (one that has to wait is counted when it comes to its end).
     #[inline]
     fn count_call(&mut self, client: &Client, command: &Command, args: Args<'_>, ns: u64) {
+        if client.role == Role::Internal {
+            return;
+        }
         self.stats.commands.ran(command.id, ns, self.config.latency_tracking);
         self.unit.commands += 1;
         if ns >= self.slow_ns {
@@ -71,6 +75,8 @@ impl Server {
     ) -> (CmdResult, Propagate) {
         match command.handler {
             Handler::Data(run) => {
+                let restricted = client.gates & bit::ACL != 0 && command.is(Flags::READS_OTHER_KEYS);
+                let reads_all_keys = !restricted || self.reads_any_key(client, command, &args);
                 let mut ctx = Ctx::new(
                     &mut self.keyspace,
                     client.db,
@@ -80,6 +86,7 @@ impl Server {
                     command.spec.name,
                     hashed,
                 );
+                ctx.reads_all_keys = reads_all_keys;
                 let result = run(&mut ctx);
                 (result, ctx.propagate)
             }

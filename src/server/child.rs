@@ -246,7 +246,7 @@ impl Server {
         }
         match child.job {
             Job::Snapshot => self.snapshot_ended(&child, end),
-            Job::LogRewrite => unreachable!("nothing rewrites the log yet"),
+            Job::LogRewrite => self.rewrite_child_ended(&child, end),
         }
     }
 

@@ -2,13 +2,16 @@
 //! presence of a part is the flag. A client knows no socket.
 
 use super::blocking::Blocked;
+use super::durable::Held;
 use super::multi::{Multi, Watched};
 use super::table::Command;
+use crate::acl::User;
 use crate::config::{BufferLimit, Config};
 use crate::pubsub::Subscriptions;
 use crate::resp::{Input, Reply};
 use slab::Slab;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// A client.
 pub struct Client {
@@ -26,6 +29,8 @@ pub struct Client {
     pub peer: Peer,
     /// Whether it has authenticated (or need not).
     pub authenticated: bool,
+    /// The user it is; none may do everything.
+    pub user: Option<Arc<User>>,
     /// Gates that are asked for this client's commands beside those that are armed for all.
     pub gates: u32,
     /// Whether keys are tracked for it.
@@ -78,6 +83,10 @@ pub struct Client {
     pub reply_peak_since_ms: u64,
     /// Since when its output is above the soft limit, on the monotonic clock in milliseconds.
     pub soft_limit_since_ms: Option<u64>,
+    /// Runs of its output that wait for the log (see `durable.rs`).
+    pub held: VecDeque<Held>,
+    /// The log position behind its last write.
+    pub log_position: u64,
     /// Whether it is on the list of clients with something to send.
     pub write_pending: bool,
     /// Memory it was last accounted with, in bytes.
@@ -145,6 +154,7 @@ impl Client {
             reply: Reply::default(),
             peer,
             authenticated: false,
+            user: None,
             gates: 0,
             tracks: false,
             subscriptions: None,
@@ -171,6 +181,8 @@ impl Client {
             reply_peak: 0,
             reply_peak_since_ms: now_ms,
             soft_limit_since_ms: None,
+            held: VecDeque::new(),
+            log_position: 0,
             write_pending: false,
             accounted_bytes: 0,
         }
@@ -188,6 +200,12 @@ impl Client {
         } else {
             self.gates &= !bit;
         }
+    }
+
+    /// Makes it a user. Rules are only asked where there are some.
+    pub fn set_user(&mut self, user: Arc<User>) {
+        self.set_gate(super::gate::bit::ACL, !user.is_unrestricted());
+        self.user = Some(user);
     }
 
     /// Whether it may send commands: it has authenticated, or need not.
@@ -265,6 +283,11 @@ impl Clients {
     /// The client in a slot, unless it is running.
     pub fn get_mut(&mut self, slot: usize) -> Option<&mut Client> {
         self.slots.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// Whether a slot is in use, also by a client that runs.
+    pub fn holds(&self, slot: usize) -> bool {
+        self.slots.contains(slot)
     }
 
     /// The slot of a client.

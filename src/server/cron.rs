@@ -13,6 +13,7 @@ const JOBS: &[Job] = &[
     (100, Server::tend_clients),
     (100, Server::check_child),
     (100, Server::save_if_due),
+    (100, Server::tend_log),
     (100, Server::limit_tracking_table),
     (1000, |server| server.clock.tick()),
 ];
@@ -52,6 +53,7 @@ impl Server {
     /// What has to be done before the loop waits: due keys, ended waits and pauses, making room. True if
     /// there is more of it than belongs in one turn.
     pub fn before_sleep(&mut self) -> bool {
+        self.replay_on();
         self.time_out_blocked();
         self.end_pause_if_due();
         if self.memory.evicting {
@@ -62,6 +64,7 @@ impl Server {
         }
         let more = self.expire_keys();
         self.broadcast_invalidations();
+        self.flush_log();
         more
     }
 
@@ -78,7 +81,9 @@ impl Server {
     }
 
     fn keyspace_next_expiry_ms(&self) -> Option<i64> {
-        let waits = self.active_expire && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
+        let waits = self.active_expire
+            && !self.is_loading()
+            && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
         if waits { self.keyspace.next_expiry_ms() } else { None }
     }
 
@@ -119,7 +124,9 @@ impl Server {
     pub(super) fn end_pause(&mut self) {
         self.pause = None;
         self.arm(super::gate::bit::PAUSE, false);
-        self.keyspace.expiry = crate::keyspace::Expiry::Remove;
+        if self.replay.is_none() {
+            self.keyspace.expiry = crate::keyspace::Expiry::Remove;
+        }
         for slot in std::mem::take(&mut self.postponed) {
             if let Some(client) = self.clients.get_mut(slot) {
                 client.blocked = None;

@@ -2,6 +2,7 @@
 //! says which gates are armed; an unarmed gate costs nothing.
 
 use super::Server;
+use super::access;
 use super::client::{Client, Role};
 use super::table::Command;
 use crate::command::error::{self, CmdError};
@@ -26,6 +27,8 @@ pub mod bit {
     pub const SUBSCRIBED: u32 = 1 << 6;
     /// There are clients that track.
     pub const TRACKING: u32 = 1 << 7;
+    /// The client's user may not do everything.
+    pub const ACL: u32 = 1 << 8;
 }
 
 /// Why a command does not run now.
@@ -41,6 +44,7 @@ type Gate = fn(&mut Server, &Client, &Command, &Args<'_>) -> Result<(), Reject>;
 /// All gates in the order in which they are asked.
 const GATES: &[(u32, Gate)] = &[
     (bit::AUTH, authenticated),
+    (bit::ACL, access::permitted),
     (bit::MEMORY, memory),
     (bit::TRACKING, tracking_table),
     (bit::DISK, disk),
@@ -82,12 +86,29 @@ impl Server {
         command: &Command,
         args: &Args<'_>,
     ) -> Result<(), Reject> {
+        // What the log holds ran once, and was admitted then.
+        if client.role == Role::Internal {
+            return Ok(());
+        }
+        if client.gates & bit::ACL != 0 {
+            access::still_permitted(self, client, command, args)?;
+        }
         let when_run =
             self.armed & !(bit::PAUSE | bit::MEMORY | bit::MONITORS | bit::TRACKING | bit::SUBSCRIBED);
         GATES
             .iter()
             .filter(|(bit, _)| when_run & bit != 0)
             .try_for_each(|(_, gate)| gate(self, client, command, args))
+    }
+
+    /// Asks the gate that counts for a command that has waited: its user may have changed meanwhile.
+    pub(super) fn admit_again(
+        &mut self,
+        client: &Client,
+        command: &Command,
+        args: Args<'_>,
+    ) -> Result<(), Reject> {
+        if client.gates & bit::ACL == 0 { Ok(()) } else { access::permitted(self, client, command, &args) }
     }
 
     /// Arms or disarms a gate.

@@ -149,6 +149,7 @@ impl Server {
             Err(Reject::Postpone) => return self.postpone(client),
         }
         client.commands += 1;
+        let (start, before) = (client.output_end(), self.aof.appended);
         let mark = client.reply.mark();
         if let Some(multi) = &mut client.multi
             && !command.is(Flags::IMMEDIATE_IN_MULTI)
@@ -172,13 +173,16 @@ impl Server {
         if client.tracks {
             self.end_caching(client, command);
         }
+        if self.aof.gating || self.aof.appended != before {
+            self.gate_reply(client, command, &args, start, before);
+        }
         self.take_late_pushes(client);
         Processed::Ran
     }
 
     /// Whether a row can run with these arguments at all.
     #[inline]
-    fn is_runnable(&self, command: &Command, args: &Args<'_>) -> bool {
+    pub(super) fn is_runnable(&self, command: &Command, args: &Args<'_>) -> bool {
         command.spec.arity_ok(args.len())
             && !matches!(command.handler, Handler::Container)
             && (command.subcommands.is_empty() || args.len() == 1 || command.is(Flags::OPEN_CONTAINER))

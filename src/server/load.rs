@@ -1,10 +1,11 @@
 //! Loading a snapshot: at the start in steps, so that clients are answered meanwhile, and whole for DEBUG
 //! RELOAD.
 
+use super::aof::Found;
 use super::gate::bit;
 use super::{NetOp, Server, child};
 use crate::keyspace::access::Policy;
-use crate::keyspace::{Free, Key, Keyspace};
+use crate::keyspace::{Expiry, Free, Key, Keyspace};
 use crate::rdb::read::{Refusal, Verify, is_newer};
 use crate::rdb::{Age, Fault, Loader, Progress, RdbError, Sink};
 use crate::sys::signals::{self, Urgency};
@@ -30,6 +31,7 @@ pub struct Loading {
     loader: Loader<File>,
     tally: Tally,
     path: PathBuf,
+    done: bool,
     /// Bytes there are.
     pub total_bytes: u64,
     /// Seconds since 1970 of the begin.
@@ -38,7 +40,8 @@ pub struct Loading {
 }
 
 impl Loading {
-    fn open(path: &Path, server: &Server) -> io::Result<Loading> {
+    /// Opens a snapshot, or a log that begins with one.
+    pub(super) fn open(path: &Path, server: &Server) -> io::Result<Loading> {
         let file = File::open(path)?;
         let total_bytes = file.metadata()?.len();
         let verify = match server.config.rdbchecksum && !server.debug.skip_checksums {
@@ -49,6 +52,7 @@ impl Loading {
             loader: Loader::new(file, Limits::from_config(&server.config), verify),
             tally: Tally::default(),
             path: path.to_owned(),
+            done: false,
             total_bytes,
             started_s: server.clock.wall_ms() / 1000,
             started_ns: server.clock.mono_ns(),
@@ -58,6 +62,16 @@ impl Loading {
     /// Bytes read so far.
     pub fn position(&self) -> u64 {
         self.loader.position()
+    }
+
+    /// Whether all of the snapshot was read.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The file, and what was already taken from it behind the snapshot.
+    pub(super) fn into_source(self) -> (File, Vec<u8>) {
+        self.loader.into_source()
     }
 
     /// Bytes of memory that the data took where the snapshot was made, if it says so.
@@ -131,7 +145,8 @@ impl Sink for IntoKeyspace<'_> {
     }
 
     fn entry(&mut self, mut entry: Entry, age: Age) -> Result<(), Refusal> {
-        if entry.expiry().is_some_and(|at| at < self.keyspace.now_ms()) {
+        let keeps_all = self.keyspace.expiry == Expiry::Ignore;
+        if !keeps_all && entry.expiry().is_some_and(|at| at < self.keyspace.now_ms()) {
             self.tally.loaded.expired += 1;
             return Ok(());
         }
@@ -185,6 +200,13 @@ impl Server {
     pub fn start_with_data(&mut self, on_ready: impl FnOnce() + Send + 'static) {
         self.begin_saving();
         self.on_ready = Some(Box::new(on_ready));
+        if self.config.appendonly {
+            match self.load_log_at_start() {
+                Ok(Found::Log) => return,
+                Ok(Found::Nothing) => {}
+                Err(failure) => return self.fail(failure),
+            }
+        }
         let path = PathBuf::from(&self.config.dbfilename);
         match Loading::open(&path, self) {
             Ok(loading) => {
@@ -218,7 +240,7 @@ impl Server {
         }
     }
 
-    fn load_some(
+    pub(super) fn load_some(
         &mut self,
         loading: &mut Loading,
         budget: u64,
@@ -232,25 +254,35 @@ impl Server {
             delay_us: self.config.key_load_delay,
             now_s: self.now.wall_ms / 1000,
         };
-        loading.loader.step(&mut sink, budget)
+        let progress = loading.loader.step(&mut sink, budget)?;
+        loading.done = progress == Progress::Done;
+        Ok(progress)
     }
 
-    fn note_loaded(&mut self, loading: Loading) {
-        let Tally { loaded, empty, libraries, .. } = loading.tally;
+    fn note_loaded(&mut self, mut loading: Loading) {
+        self.note_snapshot(&mut loading);
+        let seconds = (self.clock.mono_ns() - loading.started_ns) as f64 / 1e9;
+        log::info!(target: "aikv", "DB loaded from disk: {seconds:.3} seconds");
+    }
+
+    /// What was read of a snapshot, in the log and in INFO.
+    pub(super) fn note_snapshot(&mut self, loading: &mut Loading) {
+        let Tally { loaded, empty, libraries, .. } = std::mem::take(&mut loading.tally);
         log::info!(
             target: "aikv",
             "Done loading RDB, keys loaded: {}, keys expired: {}, empty keys skipped: {empty}.",
             loaded.keys,
             loaded.expired
         );
-        let seconds = (self.clock.mono_ns() - loading.started_ns) as f64 / 1e9;
-        log::info!(target: "aikv", "DB loaded from disk: {seconds:.3} seconds");
         self.snapshots.loaded = loaded;
         self.snapshots.libraries = libraries;
     }
 
     /// The data is there: clients may come.
-    fn end_loading(&mut self) {
+    pub(super) fn end_loading(&mut self) {
+        if let Err(failure) = self.open_log() {
+            return self.fail(failure);
+        }
         signals::set_urgency(Urgency::Normal);
         self.arm(bit::LOADING, false);
         if let Some(ready) = self.on_ready.take() {

@@ -2,12 +2,15 @@
 //! knows no socket. `net` (or a test) accepts clients, feeds their input, runs their turns, and sends what
 //! [`Server::pending_writes`] names.
 
+mod access;
+pub mod aof;
 pub mod blocking;
 pub mod call;
 pub mod child;
 pub mod client;
 pub mod commands;
 pub mod cron;
+pub mod durable;
 pub mod gate;
 pub mod input;
 pub mod limits;
@@ -15,12 +18,14 @@ pub mod load;
 pub mod memory;
 pub mod multi;
 mod push;
+pub mod replay;
 pub mod snapshot;
 pub mod table;
 pub mod title;
 mod track;
 pub mod unit;
 
+use crate::acl::{Acl, Catalog};
 use crate::command::Propagate;
 use crate::command::spec::Flags;
 use crate::config::Config;
@@ -110,6 +115,8 @@ pub struct Server {
     pub blocking: Blocking,
     /// Who watches keys.
     pub watches: Watches,
+    /// Users and what they may do.
+    pub acl: Acl,
     /// Who is subscribed to what.
     pub pubsub: Pubsub,
     /// Who is told when which keys change.
@@ -128,6 +135,14 @@ pub struct Server {
     pub pending_closes: Vec<usize>,
     /// Slots of clients whose waiting input may run.
     pub resumed: Vec<usize>,
+    /// The append-only log.
+    pub aof: aof::Aof,
+    /// Which keys have writes that are not durable yet.
+    pub unsynced: durable::Unsynced,
+    /// Slots of clients with output that waits for the log.
+    pub gated: Vec<usize>,
+    /// The log that is being loaded.
+    pub replay: Option<Box<replay::Replay>>,
     /// Things for `net` to do.
     pub net_ops: Vec<NetOp>,
     /// Slots of clients that are shown all commands (see `commands/monitor.rs`).
@@ -195,6 +210,8 @@ pub struct Process {
     pub addresses: Vec<SocketAddr>,
     /// The option `bind` as it is in effect.
     pub bind: Vec<String>,
+    /// Why the process ends, when that is a failure.
+    pub failure: Option<String>,
 }
 
 /// Tries whether addresses can be listened on; `net` gives it to the server.
@@ -214,6 +231,7 @@ impl Server {
         })?;
         let access = AccessClock::new(memory::access_policy(&config), clock.wall_ms());
         let keyspace = Keyspace::new(config.databases as usize, access, seed, background);
+        let acl = Acl::new(Catalog::new(table.rows().iter().map(|c| c.spec).collect()));
         let stats = Stats::new(table.rows().len());
         let mut server = Server {
             config,
@@ -223,6 +241,7 @@ impl Server {
             unit: Unit::default(),
             blocking: Blocking::default(),
             watches: Watches::default(),
+            acl,
             pubsub: Pubsub::default(),
             tracking: Tracking::default(),
             propagation: Propagation::default(),
@@ -232,6 +251,10 @@ impl Server {
             pending_writes: Vec::new(),
             pending_closes: Vec::new(),
             resumed: Vec::new(),
+            aof: aof::Aof::default(),
+            unsynced: durable::Unsynced::default(),
+            gated: Vec::new(),
+            replay: None,
             net_ops: Vec::new(),
             monitors: Vec::new(),
             pause: None,
@@ -265,6 +288,7 @@ impl Server {
         server.process.started_ms = server.now.wall_ms;
         server.process.started_mono_ms = server.now.mono_ms();
         server.apply_all();
+        server.load_users()?;
         server.memory.startup = crate::sys::alloc::used_memory();
         Ok(server)
     }
@@ -305,20 +329,22 @@ impl Server {
     /// Whether the loop should go on without waiting.
     pub fn has_urgent_work(&self) -> bool {
         self.memory.evicting
-            || self.loading.is_some()
+            || self.is_loading()
             || !self.resumed.is_empty()
             || !self.pending_writes.is_empty()
     }
 
     /// The background thread has finished something.
     pub fn background_woke(&mut self) {
-        self.keyspace.background().completions();
+        for completion in self.keyspace.background().completions() {
+            self.log_job_ended(completion);
+        }
         self.answer_freed();
     }
 
     /// Whether data is being loaded.
     pub fn is_loading(&self) -> bool {
-        self.loading.is_some()
+        self.loading.is_some() || self.replay.is_some()
     }
 
     // ---- clients ----
@@ -329,7 +355,7 @@ impl Server {
             self.stats.counters.rejected_connections += 1;
             return Err(b"-ERR max number of clients reached\r\n");
         }
-        let unprotected = self.config.requirepass.is_empty();
+        let unprotected = self.acl.default_user().nopass;
         if self.config.protected_mode && unprotected && !peer.is_local && !peer.is_unix {
             self.stats.counters.rejected_connections += 1;
             return Err(PROTECTED_MODE);
@@ -337,9 +363,11 @@ impl Server {
         self.stats.counters.connections += 1;
         log::debug!(target: "aikv", "New connection from {}", peer.addr);
         let now_ms = self.now.mono_ms();
-        let client = self.clients.add(peer, now_ms);
-        client.set_authenticated(unprotected);
-        Ok(client.slot)
+        let slot = self.clients.add(peer, now_ms).slot;
+        let mut client = self.clients.take(slot).expect("just added");
+        self.be_default_user(&mut client);
+        self.clients.put(client);
+        Ok(slot)
     }
 
     /// A client's connection ended.
@@ -362,6 +390,7 @@ impl Server {
         self.postponed.retain(|slot| *slot != client.slot);
         self.resumed.retain(|slot| *slot != client.slot);
         self.pending_writes.retain(|slot| *slot != client.slot);
+        self.gated.retain(|slot| *slot != client.slot);
         self.memory.clients_bytes = self.memory.clients_bytes.saturating_sub(client.accounted_bytes);
         self.update_listeners();
     }
@@ -410,10 +439,20 @@ impl Server {
     }
 }
 
+/// Stands for a secret.
+const REDACTED: &[u8] = b"(redacted)";
+
 /// The arguments as they may be shown: secrets are cut. Of a command whose usage has words like `AUTH`
 /// (HELLO, MIGRATE) only what follows such a word is a secret, of others all arguments are.
 pub(crate) fn redact(command: &Command, args: Args<'_>) -> Vec<Vec<u8>> {
     let mut shown: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
+    if command.is(Flags::SENSITIVE_OPTIONS) {
+        for pair in shown[2.min(args.len())..].chunks_mut(2) {
+            if crate::config::lookup(&pair[0]).is_some_and(|option| option.has(crate::config::SENSITIVE)) {
+                pair.iter_mut().skip(1).for_each(|value| *value = REDACTED.to_vec());
+            }
+        }
+    }
     if !command.is(Flags::SENSITIVE) {
         return shown;
     }
@@ -428,7 +467,7 @@ pub(crate) fn redact(command: &Command, args: Args<'_>) -> Vec<Vec<u8>> {
     let mut hide = if usage.contains("AUTH ") { 0 } else { usize::MAX };
     for arg in shown.iter_mut().skip(first) {
         if hide > 0 {
-            *arg = b"(redacted)".to_vec();
+            *arg = REDACTED.to_vec();
             hide -= 1;
         } else {
             hide = secrets_behind(arg).unwrap_or(0);

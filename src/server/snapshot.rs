@@ -243,7 +243,7 @@ impl Server {
     pub(super) fn update_disk_gate(&mut self) {
         let refused =
             self.snapshots.last_failed && self.config.stop_writes_on_bgsave_error && self.has_save_points();
-        self.disk_error = refused.then(|| MISCONF.to_string());
+        self.disk_error = refused.then(|| MISCONF.to_string()).or_else(|| self.log_error());
         self.arm(bit::DISK, self.disk_error.is_some());
     }
 

@@ -39,6 +39,11 @@ pub struct Command {
 }
 
 impl Command {
+    /// Whether only its subcommands run.
+    pub fn is_container(&self) -> bool {
+        matches!(self.handler, Handler::Container)
+    }
+
     /// Whether the row has a flag.
     #[inline]
     pub fn is(&self, flag: Flags) -> bool {
@@ -135,6 +140,14 @@ impl Table {
         }
         let Some(sub) = args.try_get(1) else { return Some(command) };
         Some(subcommand(command, sub).unwrap_or(command))
+    }
+
+    /// The same by the names of the rows, whatever they were renamed to (logs have both).
+    pub fn original(&self, args: &crate::resp::Args<'_>) -> Option<&'static Command> {
+        let name = lowercase(args.get(0));
+        let command = *self.commands.iter().find(|c| c.spec.name == name)?;
+        let sub = args.try_get(1).and_then(|sub| subcommand(command, sub));
+        Some(sub.unwrap_or(command))
     }
 
     /// All rows; a row's index is its id.

@@ -75,8 +75,8 @@ pub struct Propagation {
 }
 
 impl Propagation {
-    /// Encodes the effects of a unit once and gives them to every sink.
-    fn write(&mut self, ops: &[(usize, OwnedArgs)], taken: Taken) {
+    /// Encodes the effects of a unit once and gives them to every sink, and to the caller.
+    fn write(&mut self, ops: &[(usize, OwnedArgs)], taken: Taken) -> &[u8] {
         self.buffer.clear();
         let wrap = ops.len() > 1 && taken == Taken::Whole;
         for (i, (db, args)) in ops.iter().enumerate() {
@@ -96,6 +96,7 @@ impl Propagation {
         for sink in &mut self.sinks {
             sink.append(&self.buffer);
         }
+        &self.buffer
     }
 
     /// Forgets the selected database: the next effect names its own (a new log file begins).
@@ -150,10 +151,15 @@ impl Server {
         let mut ops = self.keyspace.changes.take_implicit();
         ops.append(&mut self.unit.ops);
         if !ops.is_empty() {
-            self.propagation.write(&ops, taken);
+            let mut propagation = std::mem::take(&mut self.propagation);
+            self.append_to_log(propagation.write(&ops, taken));
+            self.propagation = propagation;
         }
         let tracked = std::mem::take(&mut self.unit.tracked);
         for (i, change) in self.keyspace.changes.take().into_iter().enumerate() {
+            if self.aof.gating {
+                self.unsynced.note_change(&change, self.aof.appended);
+            }
             if i >= tracked && !self.tracking.is_empty() {
                 self.track_change(&change);
             }
@@ -197,6 +203,7 @@ impl Server {
             // Whoever waits for a key whatever becomes of it has to look again.
             Change::Flush(Some(db)) => self.blocking.db_ready(*db),
             Change::Flush(None) => {
+                self.flushed_all();
                 (0..self.keyspace.databases()).for_each(|db| self.blocking.db_ready(db));
                 self.flushed_all();
             }
@@ -221,8 +228,10 @@ impl Server {
         let mut listen = |on: bool, bits: u32| mask |= if on { bits } else { 0 };
         listen(!self.watches.is_empty(), listener::WATCH);
         listen(!self.blocking.is_empty(), listener::WAITERS);
+        let taken = !self.propagation.sinks.is_empty() || self.aof.takes_effects();
+        listen(taken && !self.is_loading(), listener::PROPAGATION);
+        listen(self.aof.gating, listener::DURABILITY);
         listen(!self.tracking.is_empty(), listener::TRACKING);
-        listen(!self.propagation.sinks.is_empty(), listener::PROPAGATION);
         // Nobody is told of events on which nobody listens.
         listen(!self.pubsub.is_silent(), self.config.notify_keyspace_events.published());
         self.keyspace.changes.listening = mask;

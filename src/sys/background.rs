@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use super::{alloc, signals};
+use super::{alloc, file, signals};
 
 /// Jobs a queue holds; its memory (about 100 KiB) is taken at the start.
 pub const QUEUE_LIMIT: usize = 2_048;
@@ -72,6 +72,11 @@ enum Job {
         token: u64,
     },
     Close(File),
+    /// Work on files whose end is a completion.
+    Work {
+        work: Box<dyn FnOnce() -> io::Result<()> + Send>,
+        token: u64,
+    },
     /// Told to the owner when all earlier jobs of the queue are done.
     Tell(u64),
     /// Answered when all earlier jobs of the queue are done.
@@ -86,14 +91,8 @@ impl Shared {
                 self.pending_objects.fetch_sub(weight, Ordering::Relaxed);
                 self.freed_objects.fetch_add(weight, Ordering::Relaxed);
             }
-            Job::Sync { file, token } => {
-                let result = file.sync_data();
-                let mut completions = self.completions.lock().unwrap_or_else(PoisonError::into_inner);
-                completions.push(Completion { token, result });
-                drop(completions);
-                self.pending_syncs.fetch_sub(1, Ordering::Release);
-                signals::wake(self.wake.as_raw_fd());
-            }
+            Job::Sync { file, token } => self.complete(token, file::fdatasync(&file)),
+            Job::Work { work, token } => self.complete(token, work()),
             Job::Close(file) => drop(file),
             Job::Tell(token) => {
                 self.freed.lock().unwrap_or_else(PoisonError::into_inner).push(token);
@@ -102,6 +101,17 @@ impl Shared {
             // Nobody waits any more: fine.
             Job::Barrier(done) => drop(done.send(())),
         }
+    }
+}
+
+impl Shared {
+    /// Tells the owner how a sync or other work on files ended.
+    fn complete(&self, token: u64, result: io::Result<()>) {
+        let mut completions = self.completions.lock().unwrap_or_else(PoisonError::into_inner);
+        completions.push(Completion { token, result });
+        drop(completions);
+        self.pending_syncs.fetch_sub(1, Ordering::Release);
+        signals::wake(self.wake.as_raw_fd());
     }
 }
 
@@ -212,8 +222,17 @@ impl Background {
     /// Syncs the content of a file (fdatasync) in the background, in the order of the calls. Its end comes
     /// out of [`Background::completions`] with the token.
     pub fn fsync_later(&self, file: Arc<File>, token: u64) {
+        self.queue_sync(Job::Sync { file, token });
+    }
+
+    /// Does work on files (a write and its sync) in the thread that syncs, in the order of the calls. Its end
+    /// comes out of [`Background::completions`] with the token.
+    pub fn work_later(&self, work: Box<dyn FnOnce() -> io::Result<()> + Send>, token: u64) {
+        self.queue_sync(Job::Work { work, token });
+    }
+
+    fn queue_sync(&self, job: Job) {
         self.shared.pending_syncs.fetch_add(1, Ordering::Relaxed);
-        let job = Job::Sync { file, token };
         match &self.workers {
             None => self.shared.run(job),
             Some(workers) => {
@@ -318,12 +337,14 @@ mod tests {
 
     #[test]
     fn threads_and_inline_do_the_same() {
+        let _alone = crate::sys::file::exclusive();
         exercise(&Background::start().unwrap());
         exercise(&Background::inline());
     }
 
     #[test]
     fn a_full_queue_frees_in_the_caller() {
+        let _alone = crate::sys::file::exclusive();
         struct Gate(Receiver<()>);
         impl Drop for Gate {
             fn drop(&mut self) {
@@ -348,6 +369,7 @@ mod tests {
 
     #[test]
     fn a_failed_sync_is_reported() {
+        let _alone = crate::sys::file::exclusive();
         let background = Background::start().unwrap();
         // A pipe cannot be synced.
         let (reader, _writer) = std::io::pipe().unwrap();

@@ -12,9 +12,9 @@ use super::process::check;
 /// new file, fsync, rename, fsync of the directory. On an error the old file is untouched.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_beside(path);
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
+    let written = create(&temporary).and_then(|file| {
+        append(&file, 0, bytes).1?;
+        fsync(&file)?;
         rename_durably(&temporary, path)
     });
     if written.is_err() {
@@ -35,6 +35,46 @@ pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
     Fault::strike(Operation::Rename)?;
     fs::rename(from, to)?;
     fsync_dir(directory_of(to))
+}
+
+/// Creates a file for writing, or empties it.
+pub fn create(path: &Path) -> io::Result<File> {
+    Fault::strike(Operation::Create)?;
+    File::create(path)
+}
+
+/// Opens a file for adding to its end; creates it if need be.
+pub fn open_append(path: &Path) -> io::Result<File> {
+    Fault::strike(Operation::Create)?;
+    File::options().create(true).append(true).open(path)
+}
+
+/// Adds all bytes to a file that has `at`, or as many as it takes: their number, and why it were not all.
+pub fn append(mut file: &File, at: u64, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        let rest = &bytes[written..];
+        let result = Fault::allowed(at + written as u64, rest.len()).and_then(|n| file.write(&rest[..n]));
+        match result {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(n) => written += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+/// Cuts a file to a length.
+pub fn truncate(file: &File, length: u64) -> io::Result<()> {
+    Fault::strike(Operation::Truncate)?;
+    file.set_len(length)
+}
+
+/// Renames without syncing the directory: something that syncs it follows.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    Fault::strike(Operation::Rename)?;
+    fs::rename(from, to)
 }
 
 /// Waits until content and metadata of a file are on disk.
@@ -119,7 +159,7 @@ impl OutFile {
     /// Creates the file, or empties it.
     pub fn create(path: &Path, sending: Sending) -> io::Result<OutFile> {
         let send_every = if sending == Sending::Incremental { SEND_BYTES } else { u64::MAX };
-        Ok(OutFile { file: File::create(path)?, at: 0, sent: 0, send_every })
+        Ok(OutFile { file: create(path)?, at: 0, sent: 0, send_every })
     }
 
     /// Waits until everything is on disk; the kernel need not keep it in memory.
@@ -157,12 +197,16 @@ impl Seek for OutFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Operation {
-    /// Writing behind the first bytes of an [`OutFile`].
+    /// Writing behind the first bytes of a file.
     Write = 1,
     /// Syncing a file.
     Sync = 2,
     /// Renaming a file.
     Rename = 3,
+    /// Creating a file, or opening it for writing.
+    Create = 4,
+    /// Cutting a file.
+    Truncate = 5,
 }
 
 /// A fault of the disk, for tests (DEBUG DISK-FAULT). It holds for this process and the children it makes
@@ -218,12 +262,43 @@ impl Fault {
     }
 }
 
+/// Tests that inject faults, or would meet them, run one after the other: there is one disk.
+#[cfg(test)]
+pub fn exclusive() -> std::sync::MutexGuard<'static, ()> {
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn a_broken_disk_leaves_the_old_file() {
+        let _alone = exclusive();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        write_atomically(&path, b"old").unwrap();
+        for operation in [Operation::Create, Operation::Write, Operation::Sync, Operation::Rename] {
+            Fault::inject(Some(Fault { operation, errno: libc::ENOSPC, after: 1 }));
+            let error = write_atomically(&path, b"new").unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{operation:?}");
+        }
+        Fault::inject(None);
+        let file = open_append(&path).unwrap();
+        Fault::inject(Some(Fault { operation: Operation::Write, errno: libc::ENOSPC, after: 5 }));
+        let (written, result) = append(&file, 3, b"1234");
+        Fault::inject(None);
+        assert!(written == 2 && result.is_err());
+        truncate(&file, 3).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+
+    #[test]
     fn replaces_whole_and_leaves_nothing_behind() {
+        let _alone = exclusive();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         write_atomically(&path, b"one").unwrap();
@@ -250,6 +325,7 @@ mod tests {
 
     #[test]
     fn paths_and_hints() {
+        let _alone = exclusive();
         assert_eq!(directory_of(Path::new("a")), Path::new("."));
         assert_eq!(directory_of(Path::new("/a/b")), Path::new("/a"));
         let dir = tempfile::tempdir().unwrap();

@@ -91,6 +91,18 @@ fn hex_value(digit: u8) -> u8 {
     (digit as char).to_digit(16).unwrap_or(0) as u8
 }
 
+/// Words as one line from which [`split_args`] makes the same words.
+pub fn join_args<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut line = Vec::new();
+    for word in words {
+        if !line.is_empty() {
+            line.push(b' ');
+        }
+        if needs_quotes(word) { push_quoted(&mut line, word) } else { line.extend_from_slice(word) }
+    }
+    line
+}
+
 /// Appends `bytes` between double quotes with everything unprintable escaped, so that [`split_args`]
 /// gives the bytes back.
 pub fn push_quoted(out: &mut Vec<u8>, bytes: &[u8]) {

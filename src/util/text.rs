@@ -91,6 +91,12 @@ impl std::fmt::Display for UtcTime {
     }
 }
 
+/// An error of the system in its plain words, without its number.
+pub fn plain_error(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -373,6 +373,7 @@ struct Filter<'a> {
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
     class: Option<Class>,
+    user: Option<&'a [u8]>,
     id: Option<i64>,
     min_age_s: Option<i64>,
     spares_caller: bool,
@@ -384,6 +385,7 @@ impl Filter<'_> {
         self.addr.is_none_or(|addr| addr == client.peer.addr.as_bytes())
             && self.laddr.is_none_or(|laddr| laddr == client.peer.laddr.as_bytes())
             && self.class.is_none_or(|class| class == Class::of(client))
+            && self.user.is_none_or(|name| client.user.as_ref().is_some_and(|user| user.name == name))
             && self.id.is_none_or(|id| id as u64 == client.id)
             && self.min_age_s.is_none_or(|min| age_s >= min)
             && !(self.spares_caller && client.id == caller)
@@ -406,8 +408,7 @@ fn parse_kill<'a>(ctx: &ServerCtx<'a>) -> Result<Filter<'a>, CmdError> {
             word if is(word, "type") => filter.class = Some(Class::parse(value)?),
             word if is(word, "addr") => filter.addr = Some(value),
             word if is(word, "laddr") => filter.laddr = Some(value),
-            // There is one user: it is everybody.
-            word if is(word, "user") && value == b"default" => {}
+            word if is(word, "user") && ctx.server.acl.user(value).is_some() => filter.user = Some(value),
             word if is(word, "user") => {
                 return Err(CmdError::text([b"ERR No such user '", value, b"'"].concat()));
             }

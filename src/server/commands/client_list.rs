@@ -113,7 +113,7 @@ pub(in crate::server) fn push_line(out: &mut Vec<u8>, client: &Client, around: A
     line.number(" tot-mem", total as u64);
     line.text(" events", if output.waits { b"rw" } else { b"r" });
     line.text(" cmd", client.last_command.map_or("NULL", |c| c.spec.name).as_bytes());
-    line.text(" user", b"default");
+    line.text(" user", client.user.as_ref().map_or(b"(superuser)", |user| &user.name));
     line.signed(" redir", tracker.map_or(-1, |t| t.redirect.unwrap_or(0) as i64));
     line.number(" resp", client.reply.proto.number());
     line.text(" lib-name", &client.lib_name);

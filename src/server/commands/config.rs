@@ -43,7 +43,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
         Spec {
             name: "config|set",
             arity: -4,
-            flags: ADMIN,
+            flags: ADMIN.with(Flags::SENSITIVE_OPTIONS),
             group: "server",
             since: "2.0.0",
             summary: "Changes options of the running server, all or none.",
@@ -117,6 +117,9 @@ fn config_set(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let caller = Caller { local: ctx.client.peer.is_local, loading: ctx.server.is_loading() };
     let saved = ctx.server.config.clone();
     let pending = ctx.server.config.set_for(&pairs, caller).map_err(|e| set_error(&e))?;
+    if pending.iter().any(|step| step.apply == Apply::RequirePass) {
+        ctx.server.apply_password(Some(ctx.client));
+    }
     for (i, step) in pending.iter().enumerate() {
         if let Err(reason) = ctx.server.apply(step.apply) {
             ctx.server.config.restore(saved);
@@ -169,6 +172,7 @@ fn rewrite(ctx: &mut ServerCtx<'_>, scope: Scope) -> CmdResult {
     let path = std::path::Path::new(&path);
     let old = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     let syntax = Syntax::of(path, old.as_bytes());
+    ctx.server.config.users = ctx.server.user_lines();
     let new = ctx.server.config.rewrite(&old, syntax, scope).map_err(|e| failed(e.to_string()))?;
     crate::sys::file::write_atomically(path, new.as_bytes()).map_err(|e| failed(e.to_string()))?;
     log::info!(target: "aikv", "CONFIG REWRITE executed with success.");
@@ -203,6 +207,7 @@ impl Server {
         self.update_listeners();
         self.update_slow_threshold();
         self.apply_client_memory();
+        self.update_durability();
     }
 
     /// Puts a changed option into effect. The error says why that is not possible.
@@ -231,6 +236,11 @@ impl Server {
                 None => Err("Invalid locale name".into()),
             },
             Apply::Log => crate::sys::log::reconfigure(self.config.log_options()).map_err(|e| e.to_string()),
+            Apply::Appendonly => self.apply_appendonly(),
+            Apply::AofGc => {
+                self.delete_history();
+                Ok(())
+            }
             Apply::Save => {
                 self.update_disk_gate();
                 Ok(())

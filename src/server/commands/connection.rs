@@ -5,9 +5,9 @@ use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Acl, Deprecated, Flags, SPEC, Spec};
 use crate::command::{Outcome, error::wrong_arity};
 use crate::resp::Proto;
-use crate::server::client::{Client, Close, ReplyMode};
+use crate::server::client::{Close, ReplyMode};
 use crate::server::table::Handler;
-use crate::server::{REDIS_VERSION, Server, ServerCtx};
+use crate::server::{REDIS_VERSION, ServerCtx};
 
 const CONNECTION: Flags =
     Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST).with(Flags::PAUSE_OK);
@@ -186,7 +186,7 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), CmdError> {
 fn hello(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let hello = parse_hello(ctx)?;
     if let Some((user, password)) = hello.auth {
-        ctx.server.authenticate(ctx.client, user, password)?;
+        ctx.server.authenticate(ctx.client, ctx.args, (user, password))?;
     }
     if !ctx.client.authenticated && ctx.server.must_authenticate() {
         return Err(HELLO_NO_AUTH);
@@ -232,40 +232,14 @@ const AUTH_WITHOUT_PASSWORD: CmdError = CmdError::new(
 
 fn auth(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let (user, password): (&[u8], &[u8]) = match ctx.args.len() {
-        2 if ctx.server.config.requirepass.is_empty() => return Err(AUTH_WITHOUT_PASSWORD),
+        2 if ctx.server.acl.default_user().nopass => return Err(AUTH_WITHOUT_PASSWORD),
         2 => (b"default", ctx.args.get(1)),
         3 => (ctx.args.get(1), ctx.args.get(2)),
         _ => return Err(error::SYNTAX),
     };
-    ctx.server.authenticate(ctx.client, user, password)?;
+    ctx.server.authenticate(ctx.client, ctx.args, (user, password))?;
     ctx.client.reply.ok();
     Ok(Outcome::Done)
-}
-
-impl Server {
-    /// Whether clients have to authenticate before they may do anything.
-    pub(in crate::server) fn must_authenticate(&self) -> bool {
-        !self.config.requirepass.is_empty()
-    }
-
-    /// Checks a name and password. A refusal leaves the client as it was.
-    fn authenticate(&mut self, client: &mut Client, user: &[u8], password: &[u8]) -> Result<(), CmdError> {
-        let wanted = self.config.requirepass.reveal().as_bytes();
-        let open = wanted.is_empty();
-        if user == b"default" && (open || same_secret(wanted, password)) {
-            client.set_authenticated(true);
-            return Ok(());
-        }
-        self.stats.counters.denied_auth += 1;
-        Err(error::WRONG_PASSWORD)
-    }
-}
-
-/// Compares secrets in a time that does not depend on where they differ.
-fn same_secret(a: &[u8], b: &[u8]) -> bool {
-    let digest = |bytes: &[u8]| crate::util::crc::sha256_hex(bytes);
-    let (a, b) = (digest(a), digest(b));
-    a.bytes().zip(b.bytes()).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
 }
 
 fn select(ctx: &mut ServerCtx<'_>) -> CmdResult {
@@ -289,7 +263,7 @@ fn reset(ctx: &mut ServerCtx<'_>) -> CmdResult {
     client.no_evict = false;
     client.no_touch = false;
     client.reply_mode = ReplyMode::On;
-    client.set_authenticated(!server.must_authenticate());
+    server.be_default_user(client);
     client.reply.proto = Proto::Resp2;
     client.reply.simple("RESET");
     Ok(Outcome::Done)

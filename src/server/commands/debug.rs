@@ -98,7 +98,7 @@ const SUBCOMMANDS: &[Sub] = &[
     sub("HTSTATS-KEY", 1..=2, look::htstats_key, "<key> [full]", "Figures about a value's table."),
     sub("LEAK", 1..=1, leak, "<text>", "Lose memory of the size of <text>."),
     sub("LISTPACK", 1..=1, look::listpack, "<key>", "Write the elements of a packed value to the log."),
-    sub("LOADAOF", 0..=0, no_persistence, "", "Load the log into an empty server."),
+    sub("LOADAOF", 0..=0, load_log, "", "Forget all data and load the log."),
     sub("LOG", 1..=1, log_line, "<text>", "Write <text> to the server's log."),
     sub("MALLCTL", 1..=1, look::mallctl, "<name>", "One of the allocator's numbers."),
     sub("MALLCTL-STR", 2..=2, look::mallctl_action, "<name> VOID", "One of the allocator's actions."),
@@ -335,9 +335,13 @@ fn out_of_memory(ctx: &mut ServerCtx<'_>) -> CmdResult {
     accept(ctx)
 }
 
-/// Loading and saving are not there yet.
-const NO_PERSISTENCE: CmdError = CmdError::new("ERR Loading and saving are not available in this version");
-
-fn no_persistence(_: &mut ServerCtx<'_>) -> CmdResult {
-    Err(NO_PERSISTENCE)
+fn load_log(ctx: &mut ServerCtx<'_>) -> CmdResult {
+    use crate::server::blocking::Blocked;
+    use crate::server::replay::Asked;
+    if let Err(failure) = ctx.server.reload_log(Asked::Client(ctx.client.id)) {
+        ctx.server.fail(failure);
+        return Ok(Outcome::Done);
+    }
+    ctx.client.blocked = Some(Box::new(Blocked::Loading));
+    Ok(Outcome::Done)
 }

@@ -176,7 +176,7 @@ fn memory(s: &Server, f: &mut Fields) {
     f.add("mem_clients_slaves", 0);
     f.add("mem_clients_normal", m.clients_bytes);
     f.add("mem_cluster_links", 0);
-    f.add("mem_aof_buffer", 0);
+    f.add("mem_aof_buffer", s.aof.buffered());
     f.add("mem_allocator", alloc::name());
     f.add("mem_overhead_db_hashtable_rehashing", 0);
     f.add("active_defrag_running", 0);
@@ -212,8 +212,7 @@ fn persistence(s: &Server, f: &mut Fields) {
     f.add("rdb_last_cow_size", saved.last_cow);
     f.add("rdb_last_load_keys_expired", saved.loaded.expired);
     f.add("rdb_last_load_keys_loaded", saved.loaded.keys);
-    f.add("aof_enabled", 0);
-    f.add("aof_rewrite_in_progress", 0);
+    aof(s, f);
     loading(s, f);
 }
 
@@ -240,17 +239,45 @@ fn child(s: &Server, f: &mut Fields) {
 
 /// How far the loading is that is under way.
 fn loading(s: &Server, f: &mut Fields) {
-    let Some(loading) = &s.loading else { return };
-    let (total, loaded) = (loading.total_bytes, loading.position());
-    let elapsed_s = (s.now.wall_ms / 1000 - loading.started_s).max(0) as u64;
+    let (total, loaded, started_s, used_memory) = match (&s.loading, &s.replay) {
+        (Some(l), _) => (l.total_bytes, l.position(), l.started_s, l.used_memory()),
+        (None, Some(r)) => (r.total_bytes, r.loaded_bytes(), r.started_ms / 1000, r.used_memory()),
+        (None, None) => return,
+    };
+    let elapsed_s = (s.now.wall_ms / 1000 - started_s).max(0) as u64;
     // Unknown as long as nothing was read.
     let eta_s = (elapsed_s * total.saturating_sub(loaded)).checked_div(loaded).unwrap_or(1);
-    f.add("loading_start_time", loading.started_s);
+    f.add("loading_start_time", started_s);
     f.add("loading_total_bytes", total);
-    f.add("loading_rdb_used_mem", loading.used_memory());
+    f.add("loading_rdb_used_mem", used_memory);
     f.add("loading_loaded_bytes", loaded);
     f.add("loading_loaded_perc", format_args!("{:.2}", percent(loaded, total)));
     f.add("loading_eta_seconds", eta_s);
+}
+
+/// The append-only log.
+fn aof(s: &Server, f: &mut Fields) {
+    let (aof, rewrite) = (&s.aof, &s.aof.rewrite);
+    let on = aof.state != crate::server::aof::State::Off;
+    let ok = |ok: bool| if ok { "ok" } else { "err" };
+    f.add("aof_enabled", u8::from(on));
+    f.add("aof_rewrite_in_progress", u8::from(rewrite.is_running()));
+    f.add("aof_rewrite_scheduled", u8::from(rewrite.scheduled));
+    f.add("aof_last_rewrite_time_sec", rewrite.last_seconds.unwrap_or(-1));
+    f.add("aof_current_rewrite_time_sec", rewrite.seconds(s.now.wall_ms).unwrap_or(-1));
+    f.add("aof_last_bgrewrite_status", ok(rewrite.last_ok));
+    f.add("aof_rewrites", rewrite.count);
+    f.add("aof_rewrites_consecutive_failures", rewrite.failures());
+    f.add("aof_last_write_status", ok(aof.failure.is_none()));
+    f.add("aof_last_cow_size", rewrite.last_cow_bytes);
+    if on {
+        f.add("aof_current_size", aof.current_size());
+        f.add("aof_base_size", aof.rewrite_base_size);
+        f.add("aof_pending_rewrite", 0);
+        f.add("aof_buffer_length", aof.buffered());
+        f.add("aof_pending_bio_fsync", aof.pending_syncs());
+        f.add("aof_delayed_fsync", aof.delayed_syncs);
+    }
 }
 
 fn stats(s: &Server, f: &mut Fields) {
@@ -319,7 +346,7 @@ fn kilobytes(bytes: u64) -> String {
 /// What is of use to those who work on the server.
 fn debug(s: &Server, f: &mut Fields) {
     let c = &s.stats.counters;
-    f.add("eventloop_duration_aof_sum", 0);
+    f.add("eventloop_duration_aof_sum", s.aof.flush_us);
     f.add("eventloop_duration_cron_sum", c.cron_us);
     f.add("eventloop_duration_max", c.loop_us_max);
     f.add("eventloop_cmd_per_cycle_max", c.loop_commands_max);

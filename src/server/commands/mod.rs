@@ -1,9 +1,11 @@
 //! The server commands: those that need more than the keyspace. Same shape as the data families: const
 //! rows beside their functions.
 
+pub mod acl;
 pub mod admin;
+pub mod aof;
 pub mod client;
-mod client_list;
+pub(super) mod client_list;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -32,11 +34,13 @@ pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     config::COMMANDS,
     shutdown::COMMANDS,
     admin::COMMANDS,
+    aof::COMMANDS,
     debug::COMMANDS,
     info::COMMANDS,
     memory::COMMANDS,
     slowlog::COMMANDS,
     latency::COMMANDS,
+    acl::COMMANDS,
     client::COMMANDS,
     tracking::COMMANDS,
     monitor::COMMANDS,

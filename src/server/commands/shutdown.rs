@@ -5,6 +5,7 @@ use crate::command::args::{Cursor, is};
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Flags, SPEC, Spec};
 use crate::config::ShutdownFlags;
+use crate::server::aof::State;
 use crate::server::child::Job;
 use crate::server::table::Handler;
 use crate::server::{NetOp, Server, ServerCtx};
@@ -106,6 +107,10 @@ impl Server {
         if self.child.as_ref().is_some_and(|child| child.job == Job::Snapshot) {
             log::warn!(target: "aikv", "There is a child saving an .rdb. Killing it!");
         }
+        if !self.may_end_rewrite(asked) {
+            signals::set_urgency(Urgency::Normal);
+            return false;
+        }
         self.kill_child_now();
         let by_points = self.has_save_points() && !asked.contains(ShutdownFlags::NOSAVE);
         if (by_points || asked.contains(ShutdownFlags::SAVE)) && !self.is_loading() {
@@ -119,9 +124,35 @@ impl Server {
                 log::error!(target: "aikv", "Error trying to save the DB, exiting anyway.");
             }
         }
+        if self.aof.takes_effects() {
+            log::info!(target: "aikv", "Calling fsync() on the AOF file.");
+        }
+        if !self.flush_log_and_wait() && !asked.contains(ShutdownFlags::FORCE) {
+            log::error!(target: "aikv", "The append-only log is not on disk, can't exit.");
+            signals::set_urgency(Urgency::Normal);
+            return false;
+        }
         log::warn!(target: "aikv", "AiKv is now ready to exit, bye bye...");
         self.net_ops.push(NetOp::Exit(0));
         true
+    }
+}
+
+impl Server {
+    /// Whether the child that rewrites the log may be killed: while it writes the first base, there is no
+    /// other log.
+    fn may_end_rewrite(&self, asked: ShutdownFlags) -> bool {
+        if self.child.as_ref().is_none_or(|child| child.job != Job::LogRewrite) {
+            return true;
+        }
+        if self.aof.state != State::WaitRewrite {
+            log::warn!(target: "aikv", "There is a child rewriting the AOF. Killing it!");
+            return true;
+        }
+        let force = asked.contains(ShutdownFlags::FORCE);
+        let then = if force { "Exit anyway." } else { "can't exit." };
+        log::warn!(target: "aikv", "Writing initial AOF, {then}");
+        force
     }
 }
 

@@ -3,9 +3,9 @@
 //!
 //! - Head: number of live entries, number of deleted ones, the fields of the first entry (their number, then
 //!   each), 0.
-//! - Entry: flags, milliseconds and sequence number less those of the master ID; then the values if the fields
-//!   are those of the head, else the number of fields and field and value in turn; last the number of
-//!   elements that the entry has before this one.
+//! - Entry: flags, milliseconds and sequence number less those of the master ID; then the values if the
+//!   fields are those of the head, else the number of fields and field and value in turn; last the number
+//!   of elements that the entry has before this one.
 //! - A deleted entry keeps its place and has a flag.
 
 use super::id::Id;

@@ -1,5 +1,5 @@
-//! The nodes of a stream in the order of their IDs: full ones of exact size in a tree, and the last one, which
-//! grows, beside it. So a short stream has no tree, and appending looks nothing up. Knows no groups.
+//! The nodes of a stream in the order of their IDs: full ones of exact size in a tree, and the last one,
+//! which grows, beside it. So a short stream has no tree, and appending looks nothing up. Knows no groups.
 
 use super::id::Id;
 use super::node::{self, Item, Walk};

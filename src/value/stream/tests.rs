@@ -242,8 +242,9 @@ fn damaged_nodes_are_refused_and_never_panic() {
         let mut other = Stream::default();
         if other.load_node(master, &bytes).is_ok() {
             taken += 1;
-            let seen = other.range(Id::MIN, Id::MAX, Direction::Backward).map(|item| read(&item)).count();
-            assert_eq!(seen as u64, other.len());
+            let seen: Vec<_> =
+                other.range(Id::MIN, Id::MAX, Direction::Backward).map(|item| read(&item)).collect();
+            assert_eq!(seen.len() as u64, other.len());
             other.settle();
             other.check();
         }
