@@ -73,6 +73,7 @@ pub const ROWS: &[Row] = &[
         reply: 6 + 50 * (14 + 23),
         limit: 0.50,
     },
+    Row { name: "XADD pipeline 64", pipeline: 64, prepare: stream, make: xadd, reply: 31, limit: 0.60 },
 ];
 
 fn key(n: u64) -> [u8; 16] {
@@ -178,6 +179,15 @@ fn lpush(out: &mut Vec<u8>, _: u64) {
 
 fn lrange(out: &mut Vec<u8>, _: u64) {
     encode(out, &[b"LRANGE", b"list", b"0", b"99"]);
+}
+
+/// A stream with an ID so high that all IDs of new entries follow from it and are of the same length.
+fn stream(client: &mut Client, _: u16) {
+    client.ask(&[b"XADD", b"stream", b"9999999999999-1000000000", b"sensor", b"1", b"value", b"2"]);
+}
+
+fn xadd(out: &mut Vec<u8>, _: u64) {
+    encode(out, &[b"XADD", b"stream", b"*", b"sensor", b"1234", b"value", ELEMENT]);
 }
 
 /// Runs a row: the servers take turns, each figure is the median of its rounds.
