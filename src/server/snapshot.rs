@@ -22,8 +22,6 @@ const RETRY_SECONDS: i64 = 5;
 pub struct Snapshots {
     /// Whether save points act, and FLUSHALL and SHUTDOWN save: not in a server that only tests know.
     pub automatic: bool,
-    /// Sources of function libraries, which are saved with the data.
-    pub libraries: Vec<Vec<u8>>,
     /// A BGSAVE waits for the end of a child.
     pub scheduled: bool,
     /// Seconds since 1970 of the last snapshot, or of the start.
@@ -127,7 +125,7 @@ impl Server {
             false => Sending::AtEnd,
         };
         let written = OutFile::create(temp, sending).and_then(|file| {
-            let libraries: Vec<&[u8]> = self.snapshots.libraries.iter().map(Vec::as_slice).collect();
+            let libraries = self.runner.scripts.functions.sources();
             let options = self.snapshot_options(Purpose::Snapshot);
             let (file, written) = rdb::write(file, &self.keyspace, &libraries, &options, observer)?;
             file.finish()?;
