@@ -40,7 +40,8 @@ fn say(text: &str) {
 }
 
 fn run() -> Result<u8, Failure> {
-    let line = CommandLine::parse(as_named(std::env::args_os()).into_iter()).map_err(|e| config_failure(&e))?;
+    let line =
+        CommandLine::parse(as_named(std::env::args_os()).into_iter()).map_err(|e| config_failure(&e))?;
     let cwd = std::env::current_dir().map_err(|e| format!("current directory: {e}"))?;
     match &line.action {
         Action::Run => serve(&line, &cwd),

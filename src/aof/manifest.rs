@@ -123,12 +123,18 @@ impl Manifest {
             let (line, after) = rest.split_at(length);
             rest = after;
             let shown = || String::from_utf8_lossy(line).trim_end().chars().take(100).collect();
-            manifest
-                .take_line(line)
-                .map_err(|reason| ManifestError { line: number, text: shown(), reason })?;
+            manifest.take_line(line).map_err(|reason| ManifestError {
+                line: number,
+                text: shown(),
+                reason,
+            })?;
         }
         if number == 0 {
-            return Err(ManifestError { line: 0, text: String::new(), reason: "Found an empty AOF manifest" });
+            return Err(ManifestError {
+                line: 0,
+                text: String::new(),
+                reason: "Found an empty AOF manifest",
+            });
         }
         Ok(manifest)
     }
@@ -342,7 +348,13 @@ mod tests {
     #[test]
     fn refuses_what_redis_refuses() {
         assert_eq!(reason(""), "Found an empty AOF manifest");
-        for text in ["\n", "file a seq 1\n", "file a seq 1 type i x\n", "filx a seq 1 type i\n", "file a seq 1 type i"] {
+        for text in [
+            "\n",
+            "file a seq 1\n",
+            "file a seq 1 type i x\n",
+            "filx a seq 1 type i\n",
+            "file a seq 1 type i",
+        ] {
             assert_eq!(reason(text), "Invalid AOF manifest file format", "{text:?}");
         }
         assert_eq!(reason("file a seq 0 type i\n"), "Invalid AOF manifest file format");

@@ -294,11 +294,17 @@ mod tests {
         assert_eq!(action(&["--version"]), Action::Version);
         assert_eq!(action(&["--check-config", "x"]), Action::CheckConfig("x".into()));
         assert_eq!(action(&["--check-rdb", "x"]), Action::CheckRdb("x".into()));
-        assert_eq!(action(&["--check-aof", "x"]), Action::CheckAof { path: "x".into(), fix: false, truncate_to: None });
+        assert_eq!(
+            action(&["--check-aof", "x"]),
+            Action::CheckAof { path: "x".into(), fix: false, truncate_to: None }
+        );
         for args in [["--check-aof", "--fix", "x"], ["--check-aof", "x", "--fix"]] {
             assert_eq!(action(&args), Action::CheckAof { path: "x".into(), fix: true, truncate_to: None });
         }
-        for args in [["--check-aof", "--truncate-to-timestamp", "7", "x"], ["--check-aof", "x", "--truncate-to-timestamp", "7"]] {
+        for args in [
+            ["--check-aof", "--truncate-to-timestamp", "7", "x"],
+            ["--check-aof", "x", "--truncate-to-timestamp", "7"],
+        ] {
             let truncate_to = Some(7);
             assert_eq!(action(&args), Action::CheckAof { path: "x".into(), fix: false, truncate_to });
         }

@@ -81,7 +81,9 @@ impl Server {
     }
 
     fn keyspace_next_expiry_ms(&self) -> Option<i64> {
-        let waits = self.active_expire && !self.is_loading() && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
+        let waits = self.active_expire
+            && !self.is_loading()
+            && self.keyspace.expiry == crate::keyspace::Expiry::Remove;
         if waits { self.keyspace.next_expiry_ms() } else { None }
     }
 

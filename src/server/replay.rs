@@ -14,8 +14,8 @@ use crate::aof::reader::{Fault, FaultKind, Item, Reader, Tail, Verify, examine_t
 use crate::command::Hashed;
 use crate::command::spec::Flags;
 use crate::keyspace::Expiry;
-use crate::resp::{Args, OwnedArgs};
 use crate::rdb::Progress;
+use crate::resp::{Args, OwnedArgs};
 use crate::sys::file;
 use crate::sys::signals::{self, Urgency};
 use std::collections::VecDeque;
@@ -71,9 +71,9 @@ struct Current {
 /// Where the reading of a file is.
 enum Content {
     /// In the snapshot at its beginning.
-    Snapshot(Loading),
+    Snapshot(Box<Loading>),
     /// In commands.
-    Commands(Reader<File>),
+    Commands(Box<Reader<File>>),
 }
 
 impl Replay {
@@ -166,10 +166,10 @@ impl Server {
         };
         replay.client.db = 0;
         let content = match starts_with_snapshot(&file).map_err(|e| cannot_open(&source.path, &e))? {
-            true => Content::Snapshot(
+            true => Content::Snapshot(Box::new(
                 Loading::open(&source.path, self).map_err(|e| cannot_open(&source.path, &e))?,
-            ),
-            false => Content::Commands(Reader::new(file, source.length, verify)),
+            )),
+            false => Content::Commands(Box::new(Reader::new(file, source.length, verify))),
         };
         replay.current = Some(Current { source, content });
         replay.begun = true;
@@ -261,7 +261,8 @@ impl Server {
             return Ok(());
         }
         let manifest = self.aof.folder.manifest();
-        let repair = format!("Make a backup of the log, then use aikv --check-aof --fix {}", manifest.display());
+        let repair =
+            format!("Make a backup of the log, then use aikv --check-aof --fix {}", manifest.display());
         match fault.kind {
             FaultKind::Io(_) => {
                 log::error!(target: "aikv", "Unrecoverable error reading the append only file {path}: {fault}");
@@ -386,10 +387,10 @@ fn cannot_open(path: &Path, error: &io::Error) -> Failure {
 
 /// Behind a snapshot there may be commands: a log of an old version is one file.
 fn leave_snapshot(replay: &mut Replay) {
-    let is_over = |current: &mut Current| {
-        matches!(&current.content, Content::Snapshot(loading) if loading.is_done())
-    };
-    let Some(Current { source, content: Content::Snapshot(loading) }) = replay.current.take_if(is_over) else {
+    let is_over =
+        |current: &mut Current| matches!(&current.content, Content::Snapshot(loading) if loading.is_done());
+    let Some(Current { source, content: Content::Snapshot(loading) }) = replay.current.take_if(is_over)
+    else {
         return;
     };
     let offset = loading.position();
@@ -397,7 +398,7 @@ fn leave_snapshot(replay: &mut Replay) {
         log::info!(target: "aikv", "Reading the remaining AOF tail...");
     }
     let (file, read) = loading.into_source();
-    let content = Content::Commands(Reader::behind(file, read, offset, source.length));
+    let content = Content::Commands(Box::new(Reader::behind(file, read, offset, source.length)));
     replay.current = Some(Current { source, content });
 }
 

@@ -58,7 +58,10 @@ impl Server {
             Ok(manifest) => Ok(manifest),
             Err(LoadError::Io(error)) => {
                 let text = plain_error(&error);
-                Err(format!("Fatal error: can't open the AOF manifest file {} for reading: {text}", path.display()))
+                Err(format!(
+                    "Fatal error: can't open the AOF manifest file {} for reading: {text}",
+                    path.display()
+                ))
             }
             Err(LoadError::Bad(error)) => {
                 log::error!(target: "aikv", "*** FATAL AOF MANIFEST FILE ERROR *** {}", path.display());

@@ -70,10 +70,19 @@ impl Default for Rewrite {
 enum Phase {
     Idle,
     /// The new increment and the manifest that names it.
-    Preparing { token: u64, manifest: Manifest, file: Opened },
+    Preparing {
+        token: u64,
+        manifest: Manifest,
+        file: Opened,
+    },
     Running(Running),
     /// The manifest with the new base, as far as it was stored.
-    Finishing { token: u64, manifest: Arc<Mutex<Manifest>>, position: u64, size: u64 },
+    Finishing {
+        token: u64,
+        manifest: Arc<Mutex<Manifest>>,
+        position: u64,
+        size: u64,
+    },
 }
 
 type Opened = Arc<Mutex<Option<LogFile>>>;
@@ -177,8 +186,10 @@ impl Server {
         }
         match self.start_rewrite() {
             Ok(()) => Ok(Scheduled::Started),
-            Err(_) => Err("Can't execute an AOF background rewriting. Please check the server logs for more \
-                           information."),
+            Err(_) => {
+                Err("Can't execute an AOF background rewriting. Please check the server logs for more \
+                           information.")
+            }
         }
     }
 

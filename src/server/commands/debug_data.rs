@@ -50,8 +50,13 @@ pub(super) fn reload(ctx: &mut ServerCtx<'_>) -> CmdResult {
 /// Errors by the names that people know.
 const ERRORS: &[(&str, i32)] =
     &[("short", 0), ("enospc", libc::ENOSPC), ("eio", libc::EIO), ("eacces", libc::EACCES)];
-const OPERATIONS: &[(&str, Operation)] =
-    &[("write", Operation::Write), ("sync", Operation::Sync), ("rename", Operation::Rename), ("create", Operation::Create), ("truncate", Operation::Truncate)];
+const OPERATIONS: &[(&str, Operation)] = &[
+    ("write", Operation::Write),
+    ("sync", Operation::Sync),
+    ("rename", Operation::Rename),
+    ("create", Operation::Create),
+    ("truncate", Operation::Truncate),
+];
 
 /// DISK-FAULT none | operation error [bytes]: lets the disk fail.
 pub(super) fn disk_fault(ctx: &mut ServerCtx<'_>) -> CmdResult {
