@@ -19,6 +19,7 @@ pub mod command; // floor 5: command rows and the data commands
 
 pub mod acl; // floor 6: users and what they may do
 pub mod pubsub; // floor 6: who listens to which channels
+pub mod script; // floor 6: scripts and functions
 pub mod stats; // floor 6: counters, slow log, latency
 pub mod tracking; // floor 6: client-side caching
 

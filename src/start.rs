@@ -146,6 +146,7 @@ fn run_server(mut config: Config, config_file: Option<PathBuf>) -> Result<u8, Fa
     let supervised = config.supervised;
     let mut server = Server::new(config, Clock::real(), process::os_random_u64(), background)?;
     server.process.executable = process::executable();
+    server.process.called_as = process::called_as();
     server.process.config_file = config_file.map(|p| p.display().to_string()).unwrap_or_default();
     let mut reactor = Reactor::new(server, signals).map_err(|e| e.to_string())?;
     let pidfile = write_pidfile(&pidfile, reactor.server_mut().config.daemonize);

@@ -5,27 +5,40 @@ use std::borrow::Cow;
 
 /// An error reply: code and text, without the leading `-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CmdError(Cow<'static, [u8]>);
+pub struct CmdError {
+    text: Cow<'static, [u8]>,
+    counted: bool,
+}
 
 impl CmdError {
     /// A fixed text.
     pub const fn new(text: &'static str) -> Self {
-        CmdError(Cow::Borrowed(text.as_bytes()))
+        CmdError { text: Cow::Borrowed(text.as_bytes()), counted: false }
     }
 
     /// A text made on the spot; it may hold bytes of the client's.
     pub fn text(text: impl Into<Vec<u8>>) -> Self {
-        CmdError(Cow::Owned(text.into()))
+        CmdError { text: Cow::Owned(text.into()), counted: false }
+    }
+
+    /// The error of a command that a script ran, which was counted then.
+    pub fn counted(text: impl Into<Vec<u8>>) -> Self {
+        CmdError { text: Cow::Owned(text.into()), counted: true }
+    }
+
+    /// Whether the statistics know it already.
+    pub fn is_counted(&self) -> bool {
+        self.counted
     }
 
     /// The text, code first.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.text
     }
 
     /// The code: the first word when it is in capitals (`ERR`, `WRONGTYPE`), for errorstats.
     pub fn code(&self) -> &[u8] {
-        self.0.split(|b| *b == b' ').next().unwrap_or(b"ERR")
+        self.text.split(|b| *b == b' ').next().unwrap_or(b"ERR")
     }
 }
 

@@ -57,6 +57,9 @@ pub enum Outcome {
     Done,
     /// It has to wait; nothing is written. It is run again when a key is ready.
     Block(Box<BlockOn>),
+    /// It is a script, or a transaction with one, that has run for long: it goes on later, while other
+    /// clients are told that the server is busy.
+    Park,
     /// It ran, and is to be answered with OK when this is dropped: by another thread while the client
     /// waits, or at once where nobody may wait.
     Free(Garbage),

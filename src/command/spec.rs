@@ -3,7 +3,7 @@
 //! Names and meanings of flags, categories and key specs are those of Redis' COMMAND INFO.
 
 /// Everything that is known of a command without running it. Subcommands are rows named `config|get`.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Spec {
     /// Lower-case name; `container|sub` for subcommands.
     pub name: &'static str,
@@ -73,7 +73,7 @@ pub enum Channels {
 }
 
 /// Since when and by what a command is superseded.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Deprecated {
     /// Version of Redis.
     pub since: &'static str,

@@ -383,6 +383,9 @@ options! {
         /// Milliseconds a script may run before other clients get BUSY errors and SCRIPT KILL. 0: no limit.
         "busy-reply-threshold" busy_reply_threshold: u64 = 5000, int(0, LONG_MAX), MODIFIABLE,
             aliases: &["lua-time-limit"];
+        /// Memory that scripts may hold, and functions as much again; beyond it they fail. 0: no limit.
+        "lua-memory-limit" lua_memory_limit: u64 = 1 << 30, Memory { min: 0, max: SIGNED_MAX }, MODIFIABLE,
+            apply: Apply::Scripts;
     }
     Replication {
         /// Host and port of the primary this server copies.

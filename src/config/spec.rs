@@ -53,6 +53,8 @@ pub enum Apply {
     ReplBacklog,
     RequirePass,
     Save,
+    /// The memory that scripts may hold.
+    Scripts,
     Slowlog,
     Tls,
     TlsPort,

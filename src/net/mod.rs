@@ -104,7 +104,6 @@ impl Reactor {
         while self.exit.is_none() {
             self.turn(&mut events);
         }
-        self.listeners.remove_socket_files();
         self.exit.unwrap_or(Ok(0))
     }
 
@@ -381,7 +380,12 @@ impl Reactor {
     fn do_net_ops(&mut self) {
         for op in std::mem::take(&mut self.server.net_ops) {
             match op {
-                NetOp::Exit(status) => self.exit = Some(Ok(status)),
+                NetOp::Exit(status) => {
+                    // Before its clients notice: who comes again finds nobody.
+                    self.listeners.remove_socket_files();
+                    self.listeners = Listeners::default();
+                    self.exit = Some(Ok(status));
+                }
                 NetOp::Fail(failure) => self.exit = Some(Err(failure)),
                 NetOp::Rebind => self.rebind(),
             }

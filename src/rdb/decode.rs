@@ -295,7 +295,9 @@ fn complaint(of_type: u8) -> &'static str {
         types::SET_INTSET => "Intset integrity check failed.",
         types::SET_LISTPACK => "Set listpack integrity check failed.",
         types::ZSET_LISTPACK => "Zset listpack integrity check failed.",
-        types::HASH_LISTPACK => "Hash listpack integrity check failed.",
+        types::HASH_LISTPACK => {
+            "Hash listpack integrity check failed: no pairs, or listpack with dup elements"
+        }
         _ => "Hash listpackex integrity check failed.",
     }
 }

@@ -1,12 +1,12 @@
 //! The payloads of DUMP and RESTORE: a value as in a snapshot, the version (u16), and a checksum over both,
 //! lowest bytes first.
 
-use super::RdbError;
 use super::decode::Draft;
 use super::encode::{put, type_of};
-use super::format::{VERSION_LOWEST, kind};
+use super::format::{VERSION_LOWEST, kind, opcode};
 use super::input::Input;
 use super::output::{Compression, Output};
+use super::{Fault, RdbError};
 use crate::util::crc::crc64;
 use crate::value::{Entry, Limits, is_empty};
 
@@ -34,6 +34,35 @@ pub fn dump(entry: &Entry, compression: Compression) -> Vec<u8> {
     let (mut payload, checksum) = out.finish().expect("memory takes everything");
     payload.extend_from_slice(&checksum.value().to_le_bytes());
     payload
+}
+
+/// The payload of FUNCTION DUMP: the sources of libraries.
+pub fn dump_libraries(sources: &[&[u8]], compression: Compression) -> Vec<u8> {
+    let mut out = Output::new(Vec::new(), compression);
+    for source in sources {
+        out.byte(opcode::FUNCTION);
+        out.string(source);
+    }
+    out.bytes(&VERSION_LOWEST.to_le_bytes());
+    let (mut payload, checksum) = out.finish().expect("memory takes everything");
+    payload.extend_from_slice(&checksum.value().to_le_bytes());
+    payload
+}
+
+/// The sources of libraries in a payload that was verified.
+pub fn libraries(payload: &[u8]) -> Result<Vec<Vec<u8>>, RdbError> {
+    let mut input = Input::of_payload(&payload[..payload.len().saturating_sub(FOOTER)]);
+    let mut sources = Vec::new();
+    while !input.is_at_end()? {
+        match input.byte()? {
+            opcode::FUNCTION => sources.push(input.string()?.bytes().into_owned()),
+            opcode::FUNCTION_PRE_GA => {
+                return Err(input.fault(Fault::Refused("Pre-GA function format not supported".to_owned())));
+            }
+            _ => return Err(input.fault(Fault::Refused("given type is not a function".to_owned()))),
+        }
+    }
+    Ok(sources)
 }
 
 /// Whether a payload is whole and of a version that can be read.

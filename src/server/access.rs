@@ -86,6 +86,19 @@ pub(super) fn still_permitted(
     ))))
 }
 
+/// The same for a command of a script.
+pub(super) fn permitted_in_script(
+    server: &mut Server,
+    client: &Client,
+    command: &Command,
+    args: &Args<'_>,
+) -> Result<(), Reject> {
+    let Some(denied) = server.refused(client, command, args, Context::Lua) else { return Ok(()) };
+    let user = client.user.as_ref().expect("only users are refused");
+    let text = describe(user, command, args, denied, Detail::Short);
+    Err(Reject::Error(CmdError::text([&b"ERR ACL failure in script: "[..], &text].concat())))
+}
+
 impl Server {
     /// Asks the rules of a client's user about a command; a refusal is counted and logged.
     pub(super) fn refused(

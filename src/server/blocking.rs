@@ -26,6 +26,8 @@ pub enum Blocked {
     Freeing,
     /// The end of a shutdown that waits.
     Shutdown,
+    /// The end of its script, which is parked (`script.rs`).
+    Script,
     /// The end of a loading (DEBUG LOADAOF).
     Loading,
     /// The beginning of a rewrite (BGREWRITEAOF).
@@ -206,7 +208,11 @@ impl Server {
                 self.resume(client);
                 None
             }
-            Blocked::Postponed | Blocked::Shutdown | Blocked::Loading | Blocked::Rewrite => {
+            Blocked::Postponed
+            | Blocked::Shutdown
+            | Blocked::Loading
+            | Blocked::Rewrite
+            | Blocked::Script => {
                 self.resume(client);
                 None
             }
@@ -299,7 +305,7 @@ impl Server {
         let outcome = self.call(client, waiting.command, waiting.args.as_args(), Hashed::default());
         match outcome {
             Outcome::Block(_) => client.blocked = Some(Box::new(Blocked::Keys(waiting))),
-            Outcome::Free(_) => unreachable!("no command both waits for keys and frees"),
+            Outcome::Free(_) | Outcome::Park => unreachable!("a command that waits for keys does no more"),
             Outcome::Done => {
                 self.blocking.remove(client.id, &waiting);
                 self.blocking.clients -= 1;

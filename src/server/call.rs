@@ -7,7 +7,7 @@ use super::table::{Command, Handler};
 use super::{ServerCtx, blocking};
 use crate::command::spec::Flags;
 use crate::command::{CmdError, CmdResult, Ctx, Hashed, Outcome, Propagate};
-use crate::resp::Args;
+use crate::resp::{Args, Mark};
 use crate::stats::slowlog::{SlowEntry, shorten};
 
 impl Server {
@@ -28,20 +28,7 @@ impl Server {
         let start_ns = self.now.mono_ns;
         let (result, propagate) = self.run_handler(client, command, args, hashed);
         self.read_clock();
-        let ns = self.now.mono_ns - start_ns;
-        self.unit.command_ns += ns;
-        if !matches!(result, Ok(Outcome::Block(_))) {
-            self.count_call(client, command, args, ns);
-        }
-        let outcome = match result {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                client.reply.rewind(mark);
-                self.stats.commands.failed(command.id);
-                self.reply_error(client, &error);
-                Outcome::Done
-            }
-        };
+        let outcome = self.settle(client, command, args, mark, start_ns, result);
         if client.tracks {
             self.remember_reads(command, args);
         }
@@ -50,6 +37,35 @@ impl Server {
             self.unit.propagate(client.db, command, args, propagate);
         }
         outcome
+    }
+
+    /// Counts a call that is complete and writes its error; one that goes on later is only noted.
+    #[inline]
+    pub(super) fn settle(
+        &mut self,
+        client: &mut Client,
+        command: &'static Command,
+        args: Args<'_>,
+        mark: Mark,
+        start_ns: u64,
+        result: CmdResult,
+    ) -> Outcome {
+        let ns = self.now.mono_ns - start_ns;
+        self.unit.command_ns += ns;
+        match &result {
+            Ok(Outcome::Block(_)) => {}
+            Ok(Outcome::Park) => self.note_parked(command, args, start_ns),
+            _ => self.count_call(client, command, args, ns),
+        }
+        match result {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                client.reply.rewind(mark);
+                self.stats.commands.failed(command.id);
+                self.reply_error(client, &error);
+                Outcome::Done
+            }
+        }
     }
 
     /// Counts a call that is complete (one that has to wait is counted when it comes to its end).
@@ -90,7 +106,7 @@ impl Server {
                 let result = run(&mut ctx);
                 (result, ctx.propagate)
             }
-            Handler::Server(run) => {
+            Handler::Server(run) | Handler::Script(run, _) => {
                 let mut ctx =
                     ServerCtx { server: self, client, args, command, propagate: Propagate::Verbatim };
                 let result = run(&mut ctx);
@@ -112,6 +128,7 @@ impl Server {
         match self.call(client, command, args, hashed) {
             Outcome::Done => {}
             Outcome::Block(on) => self.block(client, command, args.to_owned(), *on),
+            Outcome::Park => self.park(client),
             Outcome::Free(garbage) => self.free_and_answer(client, garbage),
         }
         if !self.monitors.is_empty() {
@@ -119,13 +136,14 @@ impl Server {
         }
     }
 
-    /// Runs a command inside a transaction: one that has to wait answers at once as if its time were over.
+    /// Runs a command inside a transaction or script: one that has to wait answers at once as if its time
+    /// were over. `Park`: it is a script that goes on later; otherwise it is done.
     pub(super) fn call_without_waiting(
         &mut self,
         client: &mut Client,
         command: &'static Command,
         args: Args<'_>,
-    ) {
+    ) -> Outcome {
         let outer = std::mem::replace(&mut self.unit.no_waiting, true);
         let outcome = self.call(client, command, args, Hashed::default());
         self.unit.no_waiting = outer;
@@ -139,17 +157,21 @@ impl Server {
                 drop(garbage);
                 client.reply.ok();
             }
+            Outcome::Park => return Outcome::Park,
         }
         if !self.monitors.is_empty() {
             self.feed_monitors(client, command, args);
         }
+        Outcome::Done
     }
 
     /// Writes an error reply and counts it.
     pub(super) fn reply_error(&mut self, client: &mut Client, error: &CmdError) {
         client.reply.error(error.as_bytes());
-        self.stats.counters.error_replies += 1;
-        self.stats.errors.count(error.code());
+        if !error.is_counted() {
+            self.stats.counters.error_replies += 1;
+            self.stats.errors.count(error.code());
+        }
     }
 
     /// Records a slow command in the slow log, the latency monitor and the server's log.

@@ -118,6 +118,8 @@ pub enum Role {
     Monitor,
     /// Has no connection: runs commands for the server itself.
     Internal,
+    /// Has no connection: runs the commands of scripts.
+    Script,
 }
 
 /// How a connection ends.

@@ -31,7 +31,8 @@ pub struct Cron {
 impl Server {
     /// Runs the jobs that are due.
     pub fn run_cron(&mut self) {
-        if self.debug.pause_cron {
+        // A snapshot, an eviction or an expiry in the middle of a script would see half of what it does.
+        if self.debug.pause_cron || self.runner.is_parked() {
             return;
         }
         self.shut_down_if_asked();
@@ -53,6 +54,12 @@ impl Server {
     /// What has to be done before the loop waits: due keys, ended waits and pauses, making room. True if
     /// there is more of it than belongs in one turn.
     pub fn before_sleep(&mut self) -> bool {
+        if self.runner.is_parked() {
+            self.step_parked();
+            self.broadcast_invalidations();
+            self.flush_log();
+            return false;
+        }
         self.replay_on();
         self.time_out_blocked();
         self.end_pause_if_due();

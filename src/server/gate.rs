@@ -29,6 +29,8 @@ pub mod bit {
     pub const TRACKING: u32 = 1 << 7;
     /// The client's user may not do everything.
     pub const ACL: u32 = 1 << 8;
+    /// A script has run for long.
+    pub const BUSY: u32 = 1 << 9;
 }
 
 /// Why a command does not run now.
@@ -50,6 +52,7 @@ const GATES: &[(u32, Gate)] = &[
     (bit::DISK, disk),
     (bit::SUBSCRIBED, subscribed),
     (bit::LOADING, loading),
+    (bit::BUSY, busy_script),
     (bit::MONITORS, no_monitor),
     (bit::PAUSE, paused),
 ];
@@ -67,6 +70,12 @@ impl Server {
             return Ok(());
         }
         self.ask_gates(client, command, args)
+    }
+
+    /// Whether any gate is armed for this client.
+    #[inline]
+    pub(super) fn has_gates(&self, client: &Client) -> bool {
+        self.armed | client.gates != 0
     }
 
     fn ask_gates(&mut self, client: &Client, command: &Command, args: &Args<'_>) -> Result<(), Reject> {
@@ -93,12 +102,40 @@ impl Server {
         if client.gates & bit::ACL != 0 {
             access::still_permitted(self, client, command, args)?;
         }
-        let when_run =
-            self.armed & !(bit::PAUSE | bit::MEMORY | bit::MONITORS | bit::TRACKING | bit::SUBSCRIBED);
+        let when_run = self.armed
+            & !(bit::PAUSE | bit::MEMORY | bit::MONITORS | bit::TRACKING | bit::SUBSCRIBED | bit::BUSY);
         GATES
             .iter()
             .filter(|(bit, _)| when_run & bit != 0)
             .try_for_each(|(_, gate)| gate(self, client, command, args))
+    }
+
+    /// Asks the gates that count for a command of a script. Those about the state of the server no longer
+    /// count once the script has written (`wrote`).
+    pub(super) fn admit_in_script(
+        &mut self,
+        client: &Client,
+        command: &Command,
+        args: &Args<'_>,
+        wrote: bool,
+    ) -> Result<(), Reject> {
+        if client.gates & bit::ACL != 0 {
+            access::permitted_in_script(self, client, command, args)?;
+        }
+        let asked = self.armed & if wrote { 0 } else { bit::DISK };
+        if asked == 0 {
+            return Ok(());
+        }
+        GATES
+            .iter()
+            .filter(|(bit, _)| asked & bit != 0)
+            .try_for_each(|(_, gate)| gate(self, client, command, args))
+    }
+
+    /// Whether the client's user may run a command (`redis.acl_check_cmd`).
+    pub(super) fn may_run(&self, client: &Client, command: &Command, args: &Args<'_>) -> bool {
+        let user = client.user.as_ref();
+        user.is_none_or(|user| user.check(command.id, command.spec, args).is_ok())
     }
 
     /// Asks the gate that counts for a command that has waited: its user may have changed meanwhile.
@@ -140,7 +177,12 @@ fn authenticated(
 
 /// Makes room before commands that may need it, and refuses those that add data when there is none.
 fn memory(server: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    if server.runner.scripts.is_busy() {
+        // Nothing may change the data beside the script.
+        return Ok(());
+    }
     let enough = server.make_room();
+    server.memory.exhausted = !enough;
     if enough {
         return Ok(());
     }
@@ -191,6 +233,14 @@ fn loading(_: &mut Server, _: &Client, command: &Command, _: &Args<'_>) -> Resul
 
 /// Data is not complete yet.
 const LOADING: CmdError = CmdError::new("LOADING Redis is loading the dataset in memory");
+
+/// While a script runs for long, only what can end it is served, and what changes no data.
+fn busy_script(server: &mut Server, _: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    if command.is(Flags::ALLOW_BUSY) {
+        return Ok(());
+    }
+    Err(Reject::Error(server.runner.busy_error()))
+}
 
 /// A client that monitors is no client of the data any more.
 fn no_monitor(_: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {

@@ -54,7 +54,10 @@ impl Server {
         }
         let more = open && input.has_more();
         client.input = input;
-        self.put_back(client);
+        match client.blocked.as_deref() {
+            Some(Blocked::Script) => self.keep_parked(client),
+            _ => self.put_back(client),
+        }
         if more { Turn::More } else { Turn::Done }
     }
 
@@ -75,7 +78,7 @@ impl Server {
     }
 
     /// Puts a client back after its turn and sees to what it left.
-    fn put_back(&mut self, mut client: Box<Client>) {
+    pub(super) fn put_back(&mut self, mut client: Box<Client>) {
         for change in self.late_changes.drain(..) {
             mark_watched(&mut client, &change, &self.keyspace);
         }
@@ -141,6 +144,12 @@ impl Server {
             Some(command) if self.is_runnable(command, &args) => command,
             _ => return self.refuse_unrunnable(client, prepared.command, args),
         };
+        // What a script declares counts where anybody looks.
+        let looks = self.has_gates(client) || client.multi.is_some();
+        let command = match command.is(Flags::SCRIPT_RUNNER) && looks {
+            true => self.script_variant(command, &args),
+            false => command,
+        };
         let admitted = self.admit(client, command, &args);
         self.take_late_pushes(client);
         match admitted {
@@ -168,7 +177,11 @@ impl Server {
         }
         if client.reply_mode != ReplyMode::On {
             let mark = if command.is(Flags::PUSH_REPLY) { client.reply.mark() } else { mark };
-            self.suppress_reply(client, mark);
+            match client.blocked.as_deref() {
+                // The rest of its reply comes later.
+                Some(Blocked::Script) => client.reply.rewind(mark),
+                _ => self.suppress_reply(client, mark),
+            }
         }
         if client.tracks {
             self.end_caching(client, command);
@@ -261,7 +274,7 @@ impl Server {
 
     /// CLIENT REPLY OFF and SKIP.
     #[cold]
-    fn suppress_reply(&mut self, client: &mut Client, mark: crate::resp::Mark) {
+    pub(super) fn suppress_reply(&mut self, client: &mut Client, mark: crate::resp::Mark) {
         client.reply.rewind(mark);
         client.reply_mode = match client.reply_mode {
             ReplyMode::SkipNext => ReplyMode::Skip,

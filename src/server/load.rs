@@ -8,6 +8,7 @@ use crate::keyspace::access::Policy;
 use crate::keyspace::{Expiry, Free, Key, Keyspace};
 use crate::rdb::read::{Refusal, Verify, is_newer};
 use crate::rdb::{Age, Fault, Loader, Progress, RdbError, Sink};
+use crate::script::functions::{self, Functions};
 use crate::sys::signals::{self, Urgency};
 use crate::value::{Entry, Limits};
 use std::fs::File;
@@ -87,7 +88,6 @@ struct Tally {
     loaded: Loaded,
     empty: u64,
     used_memory: u64,
-    libraries: Vec<Vec<u8>>,
 }
 
 /// What becomes of a key that is there already.
@@ -102,6 +102,7 @@ pub(super) enum Duplicates {
 /// Takes what is loaded into the keyspace.
 struct IntoKeyspace<'a> {
     keyspace: &'a mut Keyspace,
+    functions: &'a mut Functions,
     tally: &'a mut Tally,
     duplicates: Duplicates,
     delay_us: i32,
@@ -179,8 +180,12 @@ impl Sink for IntoKeyspace<'_> {
     }
 
     fn library(&mut self, source: &[u8]) -> Result<(), Refusal> {
-        self.tally.libraries.push(source.to_vec());
-        Ok(())
+        let policy = match self.duplicates {
+            Duplicates::Refuse => functions::Policy::Append,
+            Duplicates::Replace => functions::Policy::Replace,
+        };
+        let loaded = self.functions.load(source, policy, || false);
+        loaded.map(|_| ()).map_err(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
     fn module_aux(&mut self, module: &str) -> Result<(), Refusal> {
@@ -195,11 +200,10 @@ impl Sink for IntoKeyspace<'_> {
 }
 
 impl Server {
-    /// Begins to serve with the data of the snapshot, if there is one; `on_ready` is called when it is loaded.
-    /// From now on save points act.
+    /// Begins to serve with the data of the snapshot, if there is one; `on_ready` is called when it is
+    /// loaded. From now on save points act.
     pub fn start_with_data(&mut self, on_ready: impl FnOnce() + Send + 'static) {
-        self.snapshots.automatic = true;
-        self.snapshots.last_save_s = self.now.wall_ms / 1000;
+        self.begin_saving();
         self.on_ready = Some(Box::new(on_ready));
         if self.config.appendonly {
             match self.load_log_at_start() {
@@ -250,6 +254,7 @@ impl Server {
         self.keyspace.begin(self.now.wall_ms);
         let mut sink = IntoKeyspace {
             keyspace: &mut self.keyspace,
+            functions: &mut self.runner.scripts.functions,
             tally: &mut loading.tally,
             duplicates,
             delay_us: self.config.key_load_delay,
@@ -268,7 +273,7 @@ impl Server {
 
     /// What was read of a snapshot, in the log and in INFO.
     pub(super) fn note_snapshot(&mut self, loading: &mut Loading) {
-        let Tally { loaded, empty, libraries, .. } = std::mem::take(&mut loading.tally);
+        let Tally { loaded, empty, .. } = std::mem::take(&mut loading.tally);
         log::info!(
             target: "aikv",
             "Done loading RDB, keys loaded: {}, keys expired: {}, empty keys skipped: {empty}.",
@@ -276,7 +281,6 @@ impl Server {
             loaded.expired
         );
         self.snapshots.loaded = loaded;
-        self.snapshots.libraries = libraries;
     }
 
     /// The data is there: clients may come.

@@ -35,6 +35,8 @@ pub struct Memory {
     pub clients_bytes: usize,
     /// Whether there is a limit to it.
     pub limits_clients: bool,
+    /// Whether there was no room for the command that came last.
+    pub exhausted: bool,
     /// Slots of clients whose memory has changed in this turn, while there is a limit.
     pub changed_clients: Vec<usize>,
     /// Whether the eviction of keys goes on in the next turn.
@@ -159,7 +161,9 @@ impl Server {
     pub fn overhead_bytes(&self) -> usize {
         let tables: usize =
             (0..self.keyspace.databases()).map(|db| self.keyspace.db(db).overhead_bytes()).sum();
-        self.memory.startup + self.memory.clients_bytes + tables
+        let scripts = &self.runner.scripts;
+        let scripts = scripts.cache.memory_bytes() + scripts.functions.memory_bytes();
+        self.memory.startup + self.memory.clients_bytes + tables + scripts
     }
 
     /// Samples memory figures.

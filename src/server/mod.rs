@@ -19,6 +19,7 @@ pub mod memory;
 pub mod multi;
 mod push;
 pub mod replay;
+pub mod script;
 pub mod snapshot;
 pub mod table;
 pub mod title;
@@ -38,7 +39,7 @@ use crate::sys::background::Background;
 use crate::sys::clock::Clock;
 use crate::tracking::Tracking;
 use blocking::Blocking;
-use client::{Client, Clients, Close, Peer};
+use client::{Client, Clients, Close, Peer, Role};
 use multi::Watches;
 use std::net::SocketAddr;
 use table::{Command, Table};
@@ -121,6 +122,8 @@ pub struct Server {
     pub pubsub: Pubsub,
     /// Who is told when which keys change.
     pub tracking: Tracking,
+    /// Scripts and functions.
+    pub runner: script::Runner,
     /// Takers of effects.
     pub propagation: Propagation,
     /// What is counted.
@@ -196,6 +199,8 @@ pub struct Process {
     pub run_id: String,
     /// The executable.
     pub executable: String,
+    /// The name it was started by.
+    pub called_as: String,
     /// The configuration file, or empty.
     pub config_file: String,
     /// The TCP port that is listened on.
@@ -233,10 +238,14 @@ impl Server {
         let keyspace = Keyspace::new(config.databases as usize, access, seed, background);
         let acl = Acl::new(Catalog::new(table.rows().iter().map(|c| c.spec).collect()));
         let stats = Stats::new(table.rows().len());
+        let mut clients = Clients::default();
+        let mut of_scripts = clients.internal(0);
+        of_scripts.role = Role::Script;
+        let runner = script::Runner::new(config.lua_memory_limit as usize, seed, of_scripts);
         let mut server = Server {
             config,
             keyspace,
-            clients: Clients::default(),
+            clients,
             table,
             unit: Unit::default(),
             blocking: Blocking::default(),
@@ -244,6 +253,7 @@ impl Server {
             acl,
             pubsub: Pubsub::default(),
             tracking: Tracking::default(),
+            runner,
             propagation: Propagation::default(),
             stats,
             clock,
@@ -312,6 +322,14 @@ impl Server {
         ((mono_ns as i64 + self.wall_offset_ns) as u64 / 1_000_000) as i64
     }
 
+    /// Microseconds since 1970 that a command answers: the time stands still while a script runs.
+    pub fn answered_wall_us(&self) -> i64 {
+        match &self.runner.scripts.run {
+            Some(run) => (run.since_ns as i64 + self.wall_offset_ns) / 1000,
+            None => self.clock.wall_us(),
+        }
+    }
+
     /// Counts a turn of the loop that began at `begin_ns`.
     pub fn end_turn(&mut self, begin_ns: u64) {
         self.read_clock();
@@ -328,7 +346,8 @@ impl Server {
 
     /// Whether the loop should go on without waiting.
     pub fn has_urgent_work(&self) -> bool {
-        self.memory.evicting
+        self.runner.is_parked()
+            || self.memory.evicting
             || self.is_loading()
             || !self.resumed.is_empty()
             || !self.pending_writes.is_empty()

@@ -5,11 +5,23 @@ use super::ServerCtx;
 use crate::command::keys::fixed_first_key;
 use crate::command::spec::{Acl, Flags, Spec};
 use crate::command::{CmdResult, DataFn};
+use crate::script::flags::ScriptFlags;
 use crate::util::text::lowercase;
 use std::collections::HashMap;
 
 /// A command on the server.
 pub type ServerFn = fn(&mut ServerCtx<'_>) -> CmdResult;
+
+/// How argument 1 names a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptSource {
+    /// It is the script.
+    Body,
+    /// It is its digest.
+    Sha,
+    /// It is the name of a function.
+    Function,
+}
 
 /// What runs a command.
 #[derive(Clone, Copy)]
@@ -18,6 +30,8 @@ pub enum Handler {
     Data(DataFn),
     /// A server command.
     Server(ServerFn),
+    /// A server command that runs a script: what the script declares counts instead of the row's flags.
+    Script(ServerFn, ScriptSource),
     /// Only subcommands run.
     Container,
 }
@@ -36,6 +50,8 @@ pub struct Command {
     pub first_key: usize,
     /// Its subcommands, by lower-case short name.
     pub subcommands: Vec<(&'static str, &'static Command)>,
+    /// Of a command that runs scripts: the same with the flags that scripts can declare.
+    pub variants: Vec<&'static Command>,
 }
 
 impl Command {
@@ -194,8 +210,21 @@ fn leak(
     handler: Handler,
     subcommands: Vec<(&'static str, &'static Command)>,
 ) -> &'static Command {
-    let first_key = fixed_first_key(spec);
-    Box::leak(Box::new(Command { id, spec, handler, acl: spec.acl_categories(), first_key, subcommands }))
+    let row = |spec: &'static Spec, variants| {
+        let (acl, first_key) = (spec.acl_categories(), fixed_first_key(spec));
+        let subcommands = subcommands.clone();
+        Box::leak(Box::new(Command { id, spec, handler, acl, first_key, subcommands, variants }))
+    };
+    let variant = |flags: ScriptFlags| -> &'static Command {
+        let flags = flags.command_flags(spec.flags);
+        let spec: &'static Spec = Box::leak(Box::new(Spec { flags, ..*spec }));
+        row(spec, Vec::new())
+    };
+    let variants = match handler {
+        Handler::Script(..) => ScriptFlags::all_that_count().map(variant).collect(),
+        _ => Vec::new(),
+    };
+    row(spec, variants)
 }
 
 /// A name of at most 16 bytes as a number, letters lowered.

@@ -24,6 +24,8 @@ pub struct Unit {
     /// whose time was over) belongs together. A walk over the keyspace, and the server itself, remove each
     /// for itself.
     pub together: bool,
+    /// Whether what the running command changes is not to be written to the log (`redis.set_repl`).
+    pub(super) muted: bool,
     /// The client whose command runs; 0: nobody's.
     pub(super) client: u64,
     /// Number of the unit's changes of which tracking clients were told already.
@@ -33,6 +35,11 @@ pub struct Unit {
 }
 
 impl Unit {
+    /// Keeps the unit open beyond the call that entered it: a parked script goes on in it.
+    pub(super) fn hold(&mut self) {
+        self.depth += 1;
+    }
+
     /// Adds a command that nobody ran (DEBUG REPLICATE).
     pub(super) fn propagate_also(&mut self, db: usize, args: OwnedArgs) {
         self.ops.push((db, args));
@@ -40,6 +47,9 @@ impl Unit {
 
     /// Adds the effect of a command.
     pub(super) fn propagate(&mut self, db: usize, command: &Command, args: Args<'_>, how: Propagate) {
+        if self.muted {
+            return;
+        }
         match how {
             // What a transaction or script did was added by its inner commands.
             Propagate::Verbatim if command.is(Flags::EXEC) || command.is(Flags::SCRIPT_RUNNER) => {}

@@ -41,6 +41,8 @@ pub struct Counters {
     pub output_buffer_limit_disconnections: u64,
     /// Clients closed to keep below `maxmemory-clients`.
     pub evicted_clients: u64,
+    /// Scripts that came with EVAL and had to make room for others.
+    pub evicted_scripts: u64,
     /// Turns of the event loop.
     pub loop_turns: u64,
     /// Microseconds spent in turns, waiting excluded.

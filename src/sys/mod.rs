@@ -11,6 +11,7 @@ pub mod fork; // children with a frozen copy of memory
 pub mod locale; // the order of texts
 pub mod log; // where log lines go
 pub mod longdouble; // C's long double
+pub mod lua; // the machine that runs scripts
 pub mod panic; // reports of broken invariants
 pub mod process; // this process as the system sees it
 pub mod signals; // signals that steer the server

@@ -38,6 +38,8 @@ pub const ROWS: &[Row] = &[
     Row { name: "SET pipeline 16", pipeline: 16, prepare: strings, make: set, reply: 5, limit: 0.55 },
     Row { name: "GET pipeline 1", pipeline: 1, prepare: strings, make: get, reply: 71, limit: 0.95 },
     Row { name: "SET pipeline 1", pipeline: 1, prepare: strings, make: set, reply: 5, limit: 0.95 },
+    Row { name: "ZADD pipeline 64", pipeline: 64, prepare: zset, make: zadd, reply: 4, limit: 0.50 },
+    Row { name: "ZRANGE_100", pipeline: 16, prepare: zset, make: zrange_100, reply: 2306, limit: 0.50 },
     Row { name: "LPUSH pipeline 64", pipeline: 64, prepare: long_list, make: lpush, reply: 11, limit: 0.50 },
     Row {
         name: "LRANGE_100 pipeline 16",
@@ -79,6 +81,31 @@ fn set(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(b"\r\n$64\r\n");
     out.extend_from_slice(VALUE);
     out.extend_from_slice(b"\r\n");
+}
+
+/// A sorted set of a million members.
+fn zset(_: &mut Client, port: u16) {
+    let mut next = 0;
+    let mut fleet = Fleet::connect(port, 10);
+    while next < KEYS {
+        fleet.round(100, 4, &mut |out| {
+            // Neither in the order of their names nor in that of their scores.
+            let n = next * 999_983 % KEYS;
+            encode(out, &[b"ZADD", b"zset", (n * 7919 % KEYS).to_string().as_bytes(), &key(n)]);
+            next += 1;
+        });
+    }
+}
+
+/// Gives a member another score.
+fn zadd(out: &mut Vec<u8>, n: u64) {
+    encode(out, &[b"ZADD", b"zset", (n / KEYS % KEYS).to_string().as_bytes(), &key(n)]);
+}
+
+/// Reads a hundred members from anywhere.
+fn zrange_100(out: &mut Vec<u8>, n: u64) {
+    let start = n % (KEYS - 100);
+    encode(out, &[b"ZRANGE", b"zset", start.to_string().as_bytes(), (start + 99).to_string().as_bytes()]);
 }
 
 const ELEMENT: &[u8; 16] = b"an element of it";

@@ -66,13 +66,27 @@ struct Collection {
 }
 
 /// All of them.
-const COLLECTIONS: &[Collection] = &[Collection {
-    name: "list of 1M elements of 16 B",
-    len: 1_000_000,
-    command: b"RPUSH",
-    add: |args, n| args.push(format!("e{n:015}").into_bytes()),
-    limit: 20.0,
-}];
+const COLLECTIONS: &[Collection] = &[
+    Collection {
+        name: "list of 1M elements of 16 B",
+        len: 1_000_000,
+        command: b"RPUSH",
+        add: |args, n| args.push(format!("e{n:015}").into_bytes()),
+        limit: 20.0,
+    },
+    Collection {
+        name: "sorted set of 1M members of 16 B",
+        len: 1_000_000,
+        command: b"ZADD",
+        add: |args, n| {
+            // Not in order: a tree that is filled in order is packed better.
+            let n = n * 999_983 % 1_000_000;
+            args.push(n.to_string().into_bytes());
+            args.push(format!("m{n:015}").into_bytes());
+        },
+        limit: 64.0,
+    },
+];
 
 fn memory_of_collections(rivals: &[Kind]) -> Vec<Line> {
     const AT_ONCE: u64 = 100;

@@ -166,7 +166,7 @@ impl Server {
             false => Sending::AtEnd,
         };
         let mut file = OutFile::create(path, sending)?;
-        let libraries: Vec<&[u8]> = self.snapshots.libraries.iter().map(Vec::as_slice).collect();
+        let libraries = self.runner.scripts.functions.sources();
         let size = match form {
             Form::Rdb => {
                 let options = self.snapshot_options(Purpose::LogBase);

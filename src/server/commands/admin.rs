@@ -40,7 +40,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
 ];
 
 fn time(ctx: &mut ServerCtx<'_>) -> CmdResult {
-    let us = ctx.server.clock.wall_us();
+    let us = ctx.server.answered_wall_us();
     let reply = &mut ctx.client.reply;
     reply.array(2);
     reply.bulk_int(us / 1_000_000);

@@ -46,7 +46,7 @@ impl Class {
     pub fn of(client: &Client) -> Class {
         match client.role {
             Role::Normal if client.subscriptions.is_some() => Class::Pubsub,
-            Role::Normal | Role::Monitor | Role::Internal => Class::Normal,
+            Role::Normal | Role::Monitor | Role::Internal | Role::Script => Class::Normal,
         }
     }
 }

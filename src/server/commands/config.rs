@@ -230,6 +230,10 @@ impl Server {
                 self.make_room();
                 Ok(())
             }
+            Apply::Scripts => {
+                self.runner.scripts.set_limit(self.config.lua_memory_limit as usize);
+                Ok(())
+            }
             Apply::Maxclients => self.apply_maxclients(),
             Apply::Locale => match crate::sys::locale::Collation::named(&self.config.locale_collate) {
                 Some(_) => Ok(()),

@@ -37,6 +37,7 @@ pub(super) fn reload(ctx: &mut ServerCtx<'_>) -> CmdResult {
         let flushed = server.keyspace.flush(None);
         let weight = flushed.iter().map(Db::len).sum();
         server.keyspace.drop_later(Box::new(flushed), weight);
+        drop(server.runner.scripts.functions.flush());
     }
     if let Err(error) = server.load_now(duplicates) {
         log::error!(target: "aikv", "DEBUG RELOAD: {error}");

@@ -163,6 +163,20 @@ fn memory(s: &Server, f: &mut Fields) {
     f.add("allocator_resident", m.allocator.resident);
     f.add("allocator_muzzy", m.allocator.muzzy);
     f.size("total_system_memory", process::total_system_memory());
+    let scripts = &s.runner.scripts;
+    let (eval, functions) = (scripts.cache.vm.used_bytes() as u64, scripts.functions.vm.used_bytes() as u64);
+    let (scripts_bytes, functions_bytes) =
+        (scripts.cache.memory_bytes() as u64, scripts.functions.memory_bytes() as u64);
+    f.size("used_memory_lua", eval);
+    f.add("used_memory_vm_eval", eval);
+    f.add("used_memory_scripts_eval", scripts_bytes);
+    f.add("number_of_cached_scripts", scripts.cache.len());
+    f.add("number_of_functions", scripts.functions.function_count());
+    f.add("number_of_libraries", scripts.functions.len());
+    f.add("used_memory_vm_functions", functions);
+    f.size("used_memory_vm_total", eval + functions);
+    f.add("used_memory_functions", functions_bytes);
+    f.size("used_memory_scripts", scripts_bytes + functions_bytes);
     f.size("maxmemory", s.config.maxmemory);
     f.add("maxmemory_policy", crate::config::Choice::name(s.config.maxmemory_policy));
     ratios(m.allocator.active as u64, m.allocator.allocated as u64, "allocator_frag", f);
@@ -302,6 +316,7 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("expire_cycle_cpu_milliseconds", k.expire_us / 1000);
     f.add("evicted_keys", k.evicted);
     f.add("evicted_clients", c.evicted_clients);
+    f.add("evicted_scripts", c.evicted_scripts);
     // The limit may have been passed after the command's clock was read.
     let now_ns = s.now.mono_ns;
     let exceeded_us = s.memory.exceeded_since_ns.map_or(0, |since| now_ns.saturating_sub(since) / 1000);

@@ -116,6 +116,8 @@ fn figures(server: &Server) -> Vec<(String, Figure)> {
         ("clients.normal".to_string(), Figure::Int(m.clients_bytes as u64)),
         ("cluster.links".to_string(), Figure::Int(0)),
         ("aof.buffer".to_string(), Figure::Int(0)),
+        ("lua.caches".to_string(), Figure::Int(server.runner.scripts.cache.memory_bytes() as u64)),
+        ("functions.caches".to_string(), Figure::Int(server.runner.scripts.functions.memory_bytes() as u64)),
     ];
     for db in (0..server.keyspace.databases()).filter(|db| !server.keyspace.db(*db).is_empty()) {
         let bytes = server.keyspace.db(db).overhead_bytes() as u64;

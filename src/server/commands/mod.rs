@@ -12,6 +12,7 @@ pub mod connection;
 pub mod debug;
 mod debug_data;
 mod debug_look;
+pub mod function;
 pub mod info;
 pub mod latency;
 pub mod memory;
@@ -19,6 +20,7 @@ pub mod monitor;
 pub mod pubsub;
 pub mod restore;
 pub mod save;
+pub mod script;
 pub mod shutdown;
 pub mod slowlog;
 pub mod tracking;
@@ -31,6 +33,8 @@ use crate::command::spec::Spec;
 pub const FAMILIES: &[&[(Spec, Handler)]] = &[
     connection::COMMANDS,
     transaction::COMMANDS,
+    script::COMMANDS,
+    function::COMMANDS,
     config::COMMANDS,
     shutdown::COMMANDS,
     admin::COMMANDS,

@@ -61,7 +61,20 @@ impl Server {
         command: &Command,
         args: Args<'_>,
     ) {
-        if command.is(Flags::SKIP_MONITOR) || command.is(Flags::ADMIN) || self.is_loading() {
+        if !command.is(Flags::SKIP_MONITOR) {
+            self.show_to_monitors(client, command, args);
+        }
+    }
+
+    /// Shows a command that monitors are not shown by itself: one that runs a script shows itself, so that it
+    /// comes before the commands of the script.
+    pub(in crate::server) fn show_to_monitors(
+        &mut self,
+        client: &mut Client,
+        command: &Command,
+        args: Args<'_>,
+    ) {
+        if command.is(Flags::ADMIN) || self.is_loading() {
             return;
         }
         let us = self.clock.wall_us();
@@ -86,7 +99,7 @@ impl Server {
 /// Where a command came from, as a line names it.
 fn source_of(client: &Client) -> String {
     match client.role {
-        Role::Internal => "lua".to_owned(),
+        Role::Internal | Role::Script => "lua".to_owned(),
         _ if client.peer.is_unix => format!("unix:{}", client.peer.addr.trim_end_matches(":0")),
         _ => client.peer.addr.clone(),
     }

@@ -7,6 +7,7 @@ use crate::command::spec::{Flags, SPEC, Spec};
 use crate::config::ShutdownFlags;
 use crate::server::aof::State;
 use crate::server::child::Job;
+use crate::server::script::SHUT_DOWN;
 use crate::server::table::Handler;
 use crate::server::{NetOp, Server, ServerCtx};
 use crate::sys::signals::{self, Signal, Urgency};
@@ -61,6 +62,9 @@ fn shutdown(ctx: &mut ServerCtx<'_>) -> CmdResult {
     if abort {
         return abort_shutdown(ctx);
     }
+    if !asked.contains(ShutdownFlags::NOSAVE) && ctx.server.runner.scripts.is_busy() {
+        return Err(ctx.server.runner.busy_error());
+    }
     log::warn!(target: "aikv", "User requested shutdown...");
     if !ctx.server.shut_down(asked) {
         return Err(SHUTDOWN_FAILED);
@@ -82,6 +86,10 @@ impl Server {
     pub fn shutdown_by_signal(&mut self, signal: Signal) {
         log::warn!(target: "aikv", "Received {} scheduling shutdown...", signal_name(signal));
         self.shutdown_asked = Some(signal);
+        // The data is whole only when a script that runs has ended; one that has not written is stopped.
+        if let Some(run) = self.runner.scripts.run.as_mut().filter(|run| !run.wrote) {
+            run.kill = Some(SHUT_DOWN);
+        }
     }
 
     /// Ends the process if a signal asked for it.
@@ -95,7 +103,8 @@ impl Server {
             let name = signal_name(signal);
             log::warn!(
                 target: "aikv",
-                "{name} received but errors trying to shut down the server, check the logs for more information"
+                "{name} received but errors trying to shut down the server, check the logs for more \
+                 information"
             );
         }
     }

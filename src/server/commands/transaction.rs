@@ -3,9 +3,11 @@
 use crate::command::Outcome;
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Acl, Flags, SPEC, Spec, access, range};
-use crate::server::ServerCtx;
+use crate::server::client::Client;
 use crate::server::gate::Reject;
+use crate::server::multi::Queued;
 use crate::server::table::Handler;
+use crate::server::{Server, ServerCtx};
 
 const TRANSACTION: Flags = Flags::NOSCRIPT
     .with(Flags::LOADING)
@@ -159,12 +161,28 @@ fn exec(ctx: &mut ServerCtx<'_>) -> CmdResult {
         return Ok(Outcome::Done);
     }
     ctx.client.reply.array(multi.queue.len());
-    for queued in multi.queue {
-        let args = queued.args.as_args();
-        match ctx.server.admit_queued(ctx.client, queued.command, &args) {
-            Err(Reject::Error(error)) => ctx.server.reply_error(ctx.client, &error),
-            _ => ctx.server.call_without_waiting(ctx.client, queued.command, args),
+    Ok(ctx.server.run_queue(ctx.client, multi.queue.into_iter()))
+}
+
+impl Server {
+    /// Runs the commands of a transaction. `Park`: one is a script that goes on later, and the rest after it.
+    pub(in crate::server) fn run_queue(
+        &mut self,
+        client: &mut Client,
+        mut queue: std::vec::IntoIter<Queued>,
+    ) -> Outcome {
+        while let Some(Queued { command, args }) = queue.next() {
+            let args = args.as_args();
+            match self.admit_queued(client, command, &args) {
+                Err(Reject::Error(error)) => self.reply_error(client, &error),
+                _ => {
+                    if let Outcome::Park = self.call_without_waiting(client, command, args) {
+                        self.park_queue(queue);
+                        return Outcome::Park;
+                    }
+                }
+            }
         }
+        Outcome::Done
     }
-    Ok(Outcome::Done)
 }
