@@ -69,7 +69,8 @@ pub(super) unsafe fn read_counted<'a>(at: NonNull<u8>) -> &'a [u8] {
 /// which the alignment of blocks leaves free: a length byte would cost them eight bytes.
 const FILLED_MAX: usize = 7 * ALIGN;
 
-/// The low bits of the handle of a member of this length: its length in eights, or 0 if it stands in the block.
+/// The low bits of the handle of a member of this length: the length in eights, or 0 if it stands in the
+/// block.
 const fn low_bits(len: usize) -> usize {
     if len.is_multiple_of(ALIGN) && len <= FILLED_MAX { len / ALIGN } else { 0 }
 }
