@@ -36,8 +36,8 @@ impl Server {
         if self.has_child() || self.unit.no_waiting {
             log::warn!(
                 target: "aikv",
-                "AOF was enabled while it cannot begin at once (a background save, a transaction). A rewrite \
-                 was scheduled to start when possible."
+                "AOF was enabled while it cannot begin at once (a background save, a transaction). An AOF \
+                 background was scheduled to start when possible."
             );
             self.aof.rewrite.schedule();
             return Ok(());
