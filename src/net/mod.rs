@@ -104,7 +104,7 @@ impl Reactor {
         while self.exit.is_none() {
             self.turn(&mut events);
         }
-        self.listeners.remove_socket_files();
+        self.listeners.close();
         self.exit.unwrap_or(Ok(0))
     }
 
@@ -381,7 +381,11 @@ impl Reactor {
     fn do_net_ops(&mut self) {
         for op in std::mem::take(&mut self.server.net_ops) {
             match op {
-                NetOp::Exit(status) => self.exit = Some(Ok(status)),
+                NetOp::Exit(status) => {
+                    // Nobody connects any more; who is connected sees the end after that.
+                    self.listeners.close();
+                    self.exit = Some(Ok(status));
+                }
                 NetOp::Fail(failure) => self.exit = Some(Err(failure)),
                 NetOp::Rebind => self.rebind(),
             }

@@ -103,6 +103,7 @@ impl Server {
                     hashed,
                 );
                 ctx.reads_all_keys = reads_all_keys;
+                ctx.in_script = client.role == Role::Script;
                 let result = run(&mut ctx);
                 (result, ctx.propagate)
             }
