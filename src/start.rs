@@ -3,6 +3,7 @@
 use crate::aof::check::{Check, Mode, Verdict};
 use crate::config::{Action, CommandLine, Config, ConfigError, Supervised, Warning, YesNoAuto};
 use crate::net::Reactor;
+use crate::rdb;
 use crate::server::commands::config::RESERVED_FILES;
 use crate::server::{AIKV_VERSION, REDIS_VERSION, Server};
 use crate::sys::background::Background;
@@ -10,6 +11,7 @@ use crate::sys::clock::Clock;
 use crate::sys::signals::Signals;
 use crate::sys::{crash, log as logger, panic, process};
 use crate::util::text::plain_error as plain;
+use crate::value::Limits;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -67,7 +69,7 @@ fn run() -> Result<u8, Failure> {
             };
             check_log(path, mode)
         }
-        Action::CheckRdb(_) => Err("there are no snapshots in this version".to_string()),
+        Action::CheckRdb(path) => check_snapshot(path),
     }
 }
 
@@ -82,6 +84,19 @@ fn as_named(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         }
     }
     args
+}
+
+/// `aikv --check-rdb`: status 0 when the snapshot is whole.
+fn check_snapshot(path: &Path) -> Result<u8, Failure> {
+    let failed = |error: std::io::Error| format!("Cannot check {}: {}", path.display(), plain(&error));
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let limits = Limits::from_config(&Config::default());
+    let now_ms = Clock::real().wall_ms();
+    let name = path.display().to_string();
+    match rdb::check::check(file, &name, limits, now_ms, &mut std::io::stdout()).map_err(failed)? {
+        rdb::check::Verdict::Valid => Ok(0),
+        rdb::check::Verdict::Damaged => Ok(1),
+    }
 }
 
 /// `aikv --check-aof`: status 0 when the log is whole.
@@ -146,6 +161,7 @@ fn run_server(mut config: Config, config_file: Option<PathBuf>) -> Result<u8, Fa
     let supervised = config.supervised;
     let mut server = Server::new(config, Clock::real(), process::os_random_u64(), background)?;
     server.process.executable = process::executable();
+    server.process.called_as = process::called_as();
     server.process.config_file = config_file.map(|p| p.display().to_string()).unwrap_or_default();
     let mut reactor = Reactor::new(server, signals).map_err(|e| e.to_string())?;
     let pidfile = write_pidfile(&pidfile, reactor.server_mut().config.daemonize);

@@ -4,8 +4,11 @@
 
 use super::manifest::{Kind, LoadError, Manifest, Part};
 use super::reader::{Fault, FaultKind, Item, Reader, Tail, Verify, examine_tail};
+use crate::config::Config;
+use crate::rdb;
 use crate::resp::OwnedArgs;
 use crate::sys::file;
+use crate::value::{Entry, Limits};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -224,12 +227,45 @@ impl Check<'_> {
         Ok(Verdict::Valid)
     }
 
+    /// Reads the snapshot at the beginning of a file; gives the reader of what is behind it, or nothing when
+    /// it is damaged.
+    fn preamble(&mut self, file: File, length: u64) -> io::Result<Option<Reader<File>>> {
+        writeln!(self.out, "The AOF appears to start with an RDB preamble.")?;
+        writeln!(self.out, "Checking the RDB preamble to start:")?;
+        let limits = Limits::from_config(&Config::default());
+        let mut loader = rdb::Loader::new(file, limits, rdb::read::Verify::Checksum);
+        loop {
+            match loader.step(&mut Nowhere, u64::MAX) {
+                Ok(rdb::Progress::More) => {}
+                Ok(rdb::Progress::Done) => break,
+                Err(error) => {
+                    writeln!(self.out, "Corrupted data file: {error}")?;
+                    writeln!(self.out, "RDB preamble of AOF file is not sane, aborting.")?;
+                    return Ok(None);
+                }
+            }
+        }
+        writeln!(self.out, "RDB preamble is OK, proceeding with AOF tail...")?;
+        let offset = loader.position();
+        let (file, read) = loader.into_source();
+        Ok(Some(Reader::behind(file, read, offset, length)))
+    }
+
     fn read(&mut self, path: &Path) -> io::Result<Reading> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let mut found =
             Reading { length, whole: 0, line: 1, fault: None, bad_preamble: false, too_late: None };
-        let mut reader = Reader::new(file, length, Verify::Checksums);
+        let mut reader = match has_preamble(path)? {
+            false => Reader::new(file, length, Verify::Checksums),
+            true => match self.preamble(file, length)? {
+                Some(reader) => reader,
+                None => {
+                    found.bad_preamble = true;
+                    return Ok(found);
+                }
+            },
+        };
         let mut args = OwnedArgs::default();
         // Where the transaction that is being read begins, and its line.
         let mut multi: Option<(u64, u64)> = None;
@@ -274,6 +310,33 @@ impl Check<'_> {
             found.fault = Some(Fault { offset: found.whole, at: length, line: found.line, kind });
         }
         Ok(found)
+    }
+}
+
+/// Takes a snapshot and keeps nothing of it.
+struct Nowhere;
+
+impl rdb::Sink for Nowhere {
+    fn select(&mut self, _: u64) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn entry(&mut self, _: Entry, _: rdb::Age) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn empty(&mut self, _: &[u8]) {}
+
+    fn library(&mut self, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn module_aux(&mut self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn module_value(&mut self, _: &str, _: &[u8]) -> Result<(), String> {
+        Ok(())
     }
 }
 

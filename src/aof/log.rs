@@ -265,7 +265,7 @@ mod tests {
                     assert_eq!(commands, whole, "byte {at} bit {bit}: silent damage");
                     continue;
                 };
-                assert!(fault.offset <= at as u64 + 64 && fault.offset <= fault.at, "{at}: {fault}");
+                assert!(fault.offset <= at as u64 + 128 && fault.offset <= fault.at, "{at}: {fault}");
                 let tail = examine_tail(Cursor::new(&damaged), &fault).unwrap();
                 // Only in the last command or its checksum line can damage look like a torn end.
                 let last = bytes.len() - 90;

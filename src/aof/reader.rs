@@ -358,12 +358,12 @@ fn trailing_zeros(mut file: impl Read, mut offset: u64) -> io::Result<(u64, u64)
     }
 }
 
-/// Whether a genuine checksum line stands in the rest of a file, which begins at `offset`.
-fn has_mark(mut file: impl Read, offset: u64) -> io::Result<bool> {
+/// Whether a genuine checksum line stands behind the first byte of the rest of a file, which is at `from`.
+fn has_mark(mut file: impl Read, from: u64) -> io::Result<bool> {
     /// Longest line of its kind: prefix, digits, `@`, a number, line end.
     const MARK_BYTES_MAX: usize = 5 + 16 + 1 + 20 + 2;
     let mut window: Vec<u8> = Vec::new();
-    let mut before = offset;
+    let mut before = from;
     loop {
         let have = window.len();
         window.resize(have + CHUNK, 0);
@@ -374,7 +374,9 @@ fn has_mark(mut file: impl Read, offset: u64) -> io::Result<bool> {
             let rest = &window[at + CHECKSUM.len()..];
             let end = rest.iter().take(MARK_BYTES_MAX).position(|byte| *byte == b'\r');
             let mark = end.and_then(|end| parse_mark(&rest[..end]));
-            if mark.is_some_and(|(_, offset)| offset == before + at as u64) {
+            // The line at which reading stopped may itself be what was cut.
+            let here = before + at as u64;
+            if here > from && mark.is_some_and(|(_, offset)| offset == here) {
                 return Ok(true);
             }
         }

@@ -115,11 +115,13 @@ impl Out {
         self.arg(&digits);
     }
 
-    /// The head of a command that takes so many of `left` elements, of `words` arguments each.
-    fn batch(&mut self, name: &[u8], key: &[u8], left: usize, words: usize) {
-        self.head(2 + left.min(ELEMENTS_MAX) * words);
-        self.arg(name);
-        self.arg(key);
+    /// Before element `done` of `total`: the head of the next command, if the last one has all it takes. An
+    /// element has so many words.
+    fn element(&mut self, name: &[u8], key: &[u8], done: usize, total: usize, words: usize) {
+        if done.is_multiple_of(ELEMENTS_MAX) {
+            self.head(2 + (total - done).min(ELEMENTS_MAX) * words);
+            self.args(&[name, key]);
+        }
     }
 
     fn entry(&mut self, entry: &Entry) {
@@ -132,27 +134,19 @@ impl Out {
             Kind::List => self.list(key, list::view(entry)),
             Kind::Set => {
                 let view = set::view(entry);
-                let mut left = view.len();
-                for member in view.iter() {
-                    if (view.len() - left) % ELEMENTS_MAX == 0 {
-                        self.batch(b"SADD", key, left, 1);
-                    }
+                for (done, member) in view.iter().enumerate() {
+                    self.element(b"SADD", key, done, view.len(), 1);
                     with_bytes(member, |bytes| self.arg(bytes));
-                    left -= 1;
                 }
             }
             Kind::Zset => {
                 let view = zset::view(entry);
-                let mut left = view.len();
-                for (member, score) in view.iter() {
-                    if (view.len() - left) % ELEMENTS_MAX == 0 {
-                        self.batch(b"ZADD", key, left, 2);
-                    }
+                for (done, (member, score)) in view.iter().enumerate() {
+                    self.element(b"ZADD", key, done, view.len(), 2);
                     let mut digits = Vec::new();
                     num::push_f64(&mut digits, score);
                     self.arg(&digits);
                     with_bytes(member, |bytes| self.arg(bytes));
-                    left -= 1;
                 }
             }
             Kind::Hash => self.hash(key, hash::view(entry, i64::MIN)),
@@ -167,27 +161,21 @@ impl Out {
     }
 
     fn list(&mut self, key: &[u8], view: list::View<'_>) {
-        let mut left = view.len();
+        let mut done = 0;
         view.walk(0, Direction::Forward, &mut |value| {
-            if (view.len() - left) % ELEMENTS_MAX == 0 {
-                self.batch(b"RPUSH", key, left, 1);
-            }
+            self.element(b"RPUSH", key, done, view.len(), 1);
             with_bytes(value, |bytes| self.arg(bytes));
-            left -= 1;
+            done += 1;
             true
         });
     }
 
     fn hash(&mut self, key: &[u8], view: hash::View<'_>) {
         let count = view.iter().count();
-        let mut left = count;
-        for item in view.iter() {
-            if (count - left) % ELEMENTS_MAX == 0 {
-                self.batch(b"HSET", key, left, 2);
-            }
+        for (done, item) in view.iter().enumerate() {
+            self.element(b"HSET", key, done, count, 2);
             with_bytes(item.field, |bytes| self.arg(bytes));
             with_bytes(item.value, |bytes| self.arg(bytes));
-            left -= 1;
         }
         for item in view.iter() {
             let Some(at) = item.expiry else { continue };

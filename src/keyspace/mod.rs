@@ -290,7 +290,7 @@ impl Keyspace {
                     parts.1 = next_part_expiry(&entry);
                     crate::value::string::clear_changed(&mut entry);
                     if effort > LAZY_FREE_EFFORT {
-                        self.background.drop_later(Box::new(old), effort);
+                        self.background.drop_later(Box::new(old), 1);
                     }
                 }
                 let old = entry.expiry();
@@ -494,7 +494,8 @@ fn touch_entry(entry: &mut Entry, access: &AccessClock, rng: &mut Rng) {
 fn dispose(background: &Background, entry: Entry, lazy: bool) {
     let effort = crate::value::free_effort(&entry);
     if effort > if lazy { LAZY_FREE_EFFORT } else { FREE_EFFORT_MAX } {
-        background.drop_later(Box::new(entry), effort);
+        // One object of the counters, however many parts it has.
+        background.drop_later(Box::new(entry), 1);
     }
 }
 

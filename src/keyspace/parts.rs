@@ -155,3 +155,172 @@ impl Keyspace {
         self.dbs[db].table.get(hash, &name).and_then(|entry| deadline(&entry))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::access::{AccessClock, Policy};
+    use super::super::{Ttl, change::listener};
+    use super::*;
+    use crate::collections::entry::NewPayload;
+    use crate::sys::background::Background;
+    use crate::util::rng::Rng;
+    use crate::value::hash::{FieldTtl, Limits};
+    use crate::value::{Kind, kind};
+    use std::collections::{BTreeMap, HashMap};
+
+    const START_MS: i64 = 1_767_225_600_000;
+    /// Small, so that hashes of both encodings occur.
+    const LIMITS: Limits = Limits { max_listpack_entries: 4, max_listpack_value: 64 };
+
+    fn keyspace() -> Keyspace {
+        let mut ks = Keyspace::new(2, AccessClock::new(Policy::Lru, START_MS), 5, Background::inline());
+        ks.begin(START_MS);
+        ks
+    }
+
+    fn set(ks: &mut Keyspace, db: usize, name: &[u8], field: &[u8], ttl: FieldTtl) {
+        let key = Key::new(name);
+        if !ks.exists(db, key) {
+            ks.insert(db, key, Kind::Hash, hash::empty(), None);
+        }
+        let mut entry = ks.write(db, key).unwrap();
+        let old = next_part_expiry(&entry);
+        hash::set(&mut entry, &LIMITS, field, b"v", ttl);
+        let new = next_part_expiry(&entry);
+        drop(entry);
+        ks.parts_changed(db, key, old, new);
+    }
+
+    /// Runs turns until there is nothing to do and says how many it took.
+    fn settle(ks: &mut Keyspace) -> usize {
+        let mut turns = 0;
+        while ks.next_expiry_ms().is_some_and(|t| t <= ks.now_ms()) {
+            ks.expire_due();
+            turns += 1;
+            assert!(turns < 10_000, "expiry comes to an end");
+        }
+        turns
+    }
+
+    /// Fields with deadlines, by database and key; a string has none and is left out.
+    type Model = HashMap<(usize, String), BTreeMap<String, Option<i64>>>;
+
+    fn check(ks: &Keyspace, model: &Model) {
+        for db in 0..2 {
+            let hashes = ks.db(db).table().iter().filter(|e| kind(e) == Kind::Hash);
+            let mut count = 0;
+            for entry in hashes {
+                let name = String::from_utf8(entry.key().to_vec()).unwrap();
+                let items = hash::view(&entry, i64::MIN);
+                let text = |value: crate::value::Value<'_>| String::from_utf8(value.to_vec()).unwrap();
+                let seen: BTreeMap<_, _> = items.iter().map(|item| (text(item.field), item.expiry)).collect();
+                assert_eq!(Some(&seen), model.get(&(db, name)));
+                count += 1;
+            }
+            assert_eq!(count, model.keys().filter(|(d, _)| *d == db).count());
+        }
+        ks.check_invariants();
+    }
+
+    #[test]
+    fn random_histories_agree_with_a_model() {
+        let seed = std::env::var("AIKV_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(13);
+        println!("AIKV_TEST_SEED={seed}");
+        let mut rng = Rng::from_seed(seed);
+        let (mut ks, mut model, mut now_ms) = (keyspace(), Model::new(), START_MS);
+        for _ in 0..20_000 {
+            let (db, name) = (rng.below(2) as usize, format!("k{}", rng.below(20)));
+            let field = format!("f{}", rng.below(12));
+            let key = Key::new(name.as_bytes());
+            let at = now_ms + (1 << rng.below(20));
+            let is_string = ks.peek(db, key).is_some_and(|e| kind(&e) == Kind::String);
+            match rng.below(12) {
+                0..=4 if !is_string => {
+                    set(&mut ks, db, name.as_bytes(), field.as_bytes(), FieldTtl::At(at));
+                    model.entry((db, name)).or_default().insert(field, Some(at));
+                }
+                5 if !is_string => {
+                    set(&mut ks, db, name.as_bytes(), field.as_bytes(), FieldTtl::Clear);
+                    model.entry((db, name)).or_default().insert(field, None);
+                }
+                6 => {
+                    ks.remove(db, key, Free::User);
+                    model.remove(&(db, name));
+                }
+                7 => {
+                    ks.set(db, key, Kind::String, NewPayload::Int(1), Ttl::Keep);
+                    model.remove(&(db, name));
+                }
+                8 if ks.exists(db, key) => {
+                    let (to_db, to_name) = (rng.below(2) as usize, format!("k{}", rng.below(20)));
+                    let to = Key::new(to_name.as_bytes());
+                    if (to_db, &to_name) == (db, &name) {
+                        continue;
+                    }
+                    let fields = model.get(&(db, name.clone())).cloned();
+                    if rng.below(2) == 0 {
+                        ks.transfer((db, key), (to_db, to));
+                        model.remove(&(db, name));
+                    } else {
+                        ks.remove(to_db, to, Free::Server);
+                        ks.copy((db, key), (to_db, to));
+                    }
+                    model.remove(&(to_db, to_name.clone()));
+                    model.extend(fields.map(|fields| ((to_db, to_name), fields)));
+                }
+                9..=11 => {
+                    now_ms += 1 << rng.below(14);
+                    ks.begin(now_ms);
+                    let over = |at: &Option<i64>| at.is_some_and(|at| at <= now_ms);
+                    if rng.below(3) == 0 && model.contains_key(&(db, name.clone())) {
+                        // A command comes upon a field before its time is noticed.
+                        let left = ks.expire_fields(db, key, [field.as_bytes()]);
+                        let fields = model.get_mut(&(db, name)).unwrap();
+                        if fields.get(&field).is_some_and(over) {
+                            fields.remove(&field);
+                        }
+                        assert_eq!(left, !fields.is_empty());
+                    }
+                    settle(&mut ks);
+                    model.values_mut().for_each(|fields| fields.retain(|_, at| !over(at)));
+                    model.retain(|_, fields| !fields.is_empty());
+                }
+                _ => {}
+            }
+            check(&ks, &model);
+        }
+        assert!(ks.stats.expired_parts > 1000);
+    }
+
+    #[test]
+    fn a_big_hash_goes_in_many_short_turns() {
+        let mut ks = keyspace();
+        ks.changes.listening = listener::PROPAGATION;
+        for i in 0..5000 {
+            set(&mut ks, 0, b"h", format!("f{i}").as_bytes(), FieldTtl::At(START_MS + 10));
+        }
+        ks.begin(START_MS + 9);
+        settle(&mut ks);
+        assert_eq!(ks.db(0).with_volatile_parts(), 1);
+        for turn in 1..=5 {
+            // What is left over is due in the next millisecond.
+            ks.begin(START_MS + 9 + turn);
+            settle(&mut ks);
+            assert_eq!(ks.changes.take_implicit().len(), TURN_FIELDS);
+        }
+        assert_eq!((ks.db(0).len(), ks.db(0).with_volatile_parts()), (0, 0));
+        assert_eq!(ks.stats.expired_parts, 5000);
+    }
+
+    #[test]
+    fn replaced_deadlines_do_not_pile_up() {
+        let mut ks = keyspace();
+        for round in 0..20_000 {
+            set(&mut ks, 0, b"h", b"f", FieldTtl::Clear);
+            set(&mut ks, 0, b"h", b"f", FieldTtl::At(START_MS + 100_000 + round));
+            settle(&mut ks);
+        }
+        let wheel = ks.dbs[0].wheel.as_ref().unwrap();
+        assert!(wheel.len() <= 1100, "{} items", wheel.len());
+    }
+}

@@ -150,13 +150,8 @@ impl Listeners {
         out
     }
 
-    /// Ends listening, and removes the files of Unix sockets.
-    pub fn close(&mut self) {
-        self.remove_socket_files();
-        self.list.clear();
-    }
-
-    fn remove_socket_files(&self) {
+    /// Removes the files of Unix sockets.
+    pub fn remove_socket_files(&self) {
         for listener in self.list.iter().flatten() {
             if let Listener::Unix(_, path) = listener {
                 let _gone_already = std::fs::remove_file(path);

@@ -104,7 +104,6 @@ impl Reactor {
         while self.exit.is_none() {
             self.turn(&mut events);
         }
-        self.listeners.close();
         self.exit.unwrap_or(Ok(0))
     }
 
@@ -382,8 +381,9 @@ impl Reactor {
         for op in std::mem::take(&mut self.server.net_ops) {
             match op {
                 NetOp::Exit(status) => {
-                    // Nobody connects any more; who is connected sees the end after that.
-                    self.listeners.close();
+                    // Before its clients notice: who comes again finds nobody.
+                    self.listeners.remove_socket_files();
+                    self.listeners = Listeners::default();
                     self.exit = Some(Ok(status));
                 }
                 NetOp::Fail(failure) => self.exit = Some(Err(failure)),

@@ -8,7 +8,9 @@ use super::{Fault, legacy};
 use crate::collections::entry::NewPayload;
 use crate::collections::listpack;
 use crate::util::num;
-use crate::value::{Entry, Kind, Limits, Object, PackedKind, Value, hash, list, load, set, string, zset};
+use crate::value::{
+    Entry, Kind, Limits, Object, PackedKind, Value, hash, list, load, set, stream, string, zset,
+};
 use std::io::Read;
 
 /// Deadlines of fields have 48 bits, in milliseconds since 1970.
@@ -19,6 +21,7 @@ pub(super) struct Draft {
     entry: Entry,
     elements: Elements,
     left: u64,
+    of_type: u8,
     field: Vec<u8>,
     value: Vec<u8>,
 }
@@ -42,6 +45,8 @@ enum Elements {
     BinaryScores,
     /// Fields and values.
     Fields,
+    /// Nodes of a stream; more is behind them.
+    StreamNodes,
     /// Deadlines, fields and values; deadlines are relative to this one, if there is one.
     ExpiringFields { since: Option<u64> },
 }
@@ -63,7 +68,7 @@ impl Draft {
             kind => Entry::new(key, kind as u8, nothing(kind), expiry),
         };
         let (field, value) = (Vec::new(), Vec::new());
-        let mut draft = Draft { entry, elements, left: 0, field, value };
+        let mut draft = Draft { entry, elements, left: 0, of_type, field, value };
         match elements {
             Elements::None if kind != Kind::String => draft.read_packed(input, of_type, limits)?,
             Elements::None => {}
@@ -85,6 +90,9 @@ impl Draft {
             if self.left > 0 && input.position() >= until {
                 return Ok(false);
             }
+        }
+        if self.elements == Elements::StreamNodes {
+            super::stream::read_rest(input, stream::view_mut(&mut self.entry), self.of_type)?;
         }
         if matches!(self.elements, Elements::List | Elements::Ziplists | Elements::Nodes) {
             list::fit(&mut self.entry, &limits.list);
@@ -163,6 +171,9 @@ impl Draft {
                 list::make_quicklist(&mut self.entry).push_listpack(node);
             }
             Elements::Nodes => self.read_node(input)?,
+            Elements::StreamNodes => {
+                super::stream::read_node(input, stream::view_mut(&mut self.entry), &mut self.value)?;
+            }
             Elements::Members => {
                 input.string_into(&mut self.field)?;
                 if set::view(&self.entry).is_empty() {
@@ -253,6 +264,9 @@ fn elements_of(of_type: u8) -> Option<(Kind, Elements)> {
         types::HASH_METADATA | types::HASH_METADATA_PRE_GA => {
             (Kind::Hash, Elements::ExpiringFields { since: None })
         }
+        types::STREAM_LISTPACKS | types::STREAM_LISTPACKS_2 | types::STREAM_LISTPACKS_3 => {
+            (Kind::Stream, Elements::StreamNodes)
+        }
         types::HASH_ZIPMAP | types::HASH_ZIPLIST | types::HASH_LISTPACK => (Kind::Hash, Elements::None),
         types::HASH_LISTPACK_EX | types::HASH_LISTPACK_EX_PRE_GA => (Kind::Hash, Elements::None),
         _ => return None,
@@ -266,7 +280,8 @@ fn nothing(kind: Kind) -> NewPayload<'static, Object> {
         Kind::Zset => zset::empty(),
         Kind::Hash => hash::empty(),
         Kind::List => list::empty(),
-        Kind::String | Kind::Stream => NewPayload::Inline(b""),
+        Kind::Stream => stream::payload(stream::Stream::default()),
+        Kind::String => NewPayload::Inline(b""),
     }
 }
 
@@ -280,7 +295,9 @@ fn complaint(of_type: u8) -> &'static str {
         types::SET_INTSET => "Intset integrity check failed.",
         types::SET_LISTPACK => "Set listpack integrity check failed.",
         types::ZSET_LISTPACK => "Zset listpack integrity check failed.",
-        types::HASH_LISTPACK => "Hash listpack integrity check failed.",
+        types::HASH_LISTPACK => {
+            "Hash listpack integrity check failed: no pairs, or listpack with dup elements"
+        }
         _ => "Hash listpackex integrity check failed.",
     }
 }

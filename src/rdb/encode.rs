@@ -5,10 +5,11 @@ use super::format::{
     VERSION_ACTIVE_CONSUMERS, VERSION_FIELD_EXPIRY, VERSION_LOWEST, container, kind as types,
 };
 use super::output::Output;
+use super::stream::has_active_times;
 use crate::collections::entry::Payload;
 use crate::collections::listpack;
 use crate::collections::quicklist::{Node, Quicklist};
-use crate::value::{Direction, Entry, Kind, Value, hash, kind, list, set, zset};
+use crate::value::{Direction, Entry, Kind, Value, hash, kind, list, set, stream, zset};
 use std::io::Write;
 
 /// The type that an entry's value is written as, for readers of `version` at least.
@@ -34,7 +35,8 @@ pub(super) fn type_of(entry: &Entry, version: u16) -> u8 {
                 (hash::Repr::Listpack(_) | hash::Repr::ListpackEx(_), _) => types::HASH_LISTPACK,
             }
         }
-        Kind::Stream => unreachable!("there are no streams"),
+        Kind::Stream if has_active_times(stream::view(entry)) => types::STREAM_LISTPACKS_3,
+        Kind::Stream => types::STREAM_LISTPACKS_2,
     }
 }
 
@@ -46,7 +48,7 @@ pub(super) fn put<W: Write>(out: &mut Output<W>, entry: &Entry, as_type: u8) {
         Kind::Set => put_set(out, set::view(entry), as_type),
         Kind::Zset => put_zset(out, zset::view(entry)),
         Kind::Hash => put_hash(out, hash::view(entry, i64::MIN)),
-        Kind::Stream => unreachable!("there are no streams"),
+        Kind::Stream => super::stream::put(out, stream::view(entry), as_type),
     }
 }
 

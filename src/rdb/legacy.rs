@@ -74,7 +74,7 @@ fn ziplist_value(bytes: &[u8]) -> Option<(Value<'_>, usize)> {
     Some((Value::Int(i64::from_le_bytes(wide) >> (64 - 8 * width)), 1 + width))
 }
 
-/// The pairs of a zipmap; none when it is not a whole one.
+/// The pairs of a zipmap; none when it is not a whole one or has no pair, as none was ever written.
 pub(super) fn zipmap(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let count = *bytes.first()?;
     let mut rest = bytes.get(1..)?;
@@ -86,7 +86,7 @@ pub(super) fn zipmap(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
         rest = tail;
     }
     let counted = count >= LONG || usize::from(count) == pairs.len();
-    (counted && rest.len() == 1).then_some(pairs)
+    (counted && rest.len() == 1 && !pairs.is_empty()).then_some(pairs)
 }
 
 /// The string at the start of these bytes, which has its length before it and perhaps a byte that says how

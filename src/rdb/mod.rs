@@ -3,7 +3,7 @@
 //! any `Read`, in steps.
 //!
 //! - `format`: the numbers. `output`, `input`: lengths and strings.
-//! - `encode`, `decode`: values. `legacy`: the packed encodings of old versions.
+//! - `encode`, `decode`: values; `stream`: those of streams. `legacy`: the packed encodings of old versions.
 //! - `write`, `read`: whole snapshots. `dump`: payloads. `check`: the report of `--check-rdb`.
 
 pub mod check;
@@ -15,6 +15,7 @@ mod input;
 mod legacy;
 mod output;
 pub mod read;
+mod stream;
 #[cfg(test)]
 mod tests;
 pub mod write;

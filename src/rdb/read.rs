@@ -83,6 +83,7 @@ pub struct Loader<R: Read> {
     age: Age,
     draft: Option<Draft>,
     key: Vec<u8>,
+    has_checksum: bool,
 }
 
 impl<R: Read> Loader<R> {
@@ -91,12 +92,17 @@ impl<R: Read> Loader<R> {
         let input = Input::new(source);
         let input = if verify == Verify::Nothing { input.without_checksum() } else { input };
         let (expiry, age) = (None, Age::default());
-        Loader { input, limits, version: 0, expiry, age, draft: None, key: Vec::new() }
+        Loader { input, limits, version: 0, expiry, age, draft: None, key: Vec::new(), has_checksum: false }
     }
 
     /// Bytes read so far.
     pub fn position(&self) -> u64 {
         self.input.position()
+    }
+
+    /// Whether the end that was read had a checksum.
+    pub fn has_checksum(&self) -> bool {
+        self.has_checksum
     }
 
     /// Gives the source back, with what was read from it behind the end of the snapshot.
@@ -246,6 +252,7 @@ impl<R: Read> Loader<R> {
         let counted = self.input.checksum();
         let wanted = self.input.fixed64()?;
         // Zero says that the writer did not count.
+        self.has_checksum = wanted != 0;
         if wanted == 0 || !self.input.counts() || wanted == counted {
             return Ok(());
         }

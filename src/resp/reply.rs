@@ -271,8 +271,17 @@ impl Reply {
     /// A string of bytes, copied.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.header(b'$', bytes.len() as i64);
-        self.buf.reserve(bytes.len() + 2);
+        let len = bytes.len();
+        self.buf.reserve(len + BULK_FRAME_MAX);
+        // Heads of known size are written without a loop over digits.
+        match len {
+            0..10 => self.buf.extend_from_slice(&[b'$', b'0' + len as u8, b'\r', b'\n']),
+            10..100 => {
+                let (tens, ones) = (b'0' + (len / 10) as u8, b'0' + (len % 10) as u8);
+                self.buf.extend_from_slice(&[b'$', tens, ones, b'\r', b'\n']);
+            }
+            _ => self.header(b'$', len as i64),
+        }
         self.buf.extend_from_slice(bytes);
         self.buf.extend_from_slice(b"\r\n");
     }
@@ -438,5 +447,7 @@ impl Reply {
     }
 }
 
+/// Most bytes that a string needs around it: `$`, 20 digits and two line ends.
+const BULK_FRAME_MAX: usize = 25;
 /// Sent bytes are cut off the front of a long buffer only from this size on.
 const RECLAIM_SENT_BYTES: usize = 64 * 1024;

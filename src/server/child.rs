@@ -1,6 +1,6 @@
-//! The child process that writes a snapshot or rewrites the log: at most one at a time. It is forked, sees the
-//! keyspace as it was, reports through a pipe how far it is and how much memory copy-on-write has cost, and is
-//! collected by the cron.
+//! The child process that writes a snapshot or rewrites the log: at most one at a time. It is forked, sees
+//! the keyspace as it was, reports through a pipe how far it is and how much memory copy-on-write has cost,
+//! and is collected by the cron.
 
 use super::Server;
 use crate::rdb::Observer;
@@ -132,8 +132,8 @@ pub(super) fn delay(us: i32, nth: u64) {
 }
 
 impl Server {
-    /// Starts a child that runs `work` and ends with a status that says whether it was done. `file` names what
-    /// the child of a process id writes until it is done.
+    /// Starts a child that runs `work` and ends with a status that says whether it was done. `file` names
+    /// what the child of a process id writes until it is done.
     pub(super) fn start_child(
         &mut self,
         job: Job,

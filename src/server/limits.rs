@@ -10,6 +10,8 @@ const IDLE_MS: u64 = 2000;
 const REPLY_BUFFER_MIN: usize = 1024;
 /// Nor larger than this ahead of a reply.
 const REPLY_BUFFER_MAX: usize = 16 * 1024;
+/// A bigger input buffer is given back when less than half of it was lately used.
+const INPUT_KEPT_MAX: usize = 32 * 1024;
 /// The usual time after which a reply buffer's peak is forgotten, in milliseconds.
 pub const PEAK_RESET_MS: u64 = 5000;
 
@@ -37,7 +39,9 @@ impl Server {
         let now_ms = self.now.mono_ms();
         // As in Redis, what fits a client's first buffer is not counted.
         let counted = if pending <= FREE_OUTPUT_BYTES { 0 } else { pending };
-        let hard = limit.hard > 0 && counted >= limit.hard;
+        // Who has not said who he is gets errors only, and has no business to let them pile up.
+        let stranger = !client.authenticated && counted > 0 && self.must_authenticate();
+        let hard = stranger || limit.hard > 0 && counted >= limit.hard;
         let soft = limit.soft > 0 && counted >= limit.soft;
         let since_ms = soft.then(|| client.soft_limit_since_ms.unwrap_or(now_ms));
         client.soft_limit_since_ms = since_ms;
@@ -75,7 +79,8 @@ impl Server {
 
     /// Sizes a client's buffers by what it has needed lately, and gives back what an idle one holds.
     pub(super) fn size_buffers(&mut self, client: &mut Client, idle_ms: u64) {
-        if idle_ms >= IDLE_MS {
+        let (capacity, peak) = (client.input.buffer_capacity(), client.input.take_peak());
+        if idle_ms >= IDLE_MS || (capacity > INPUT_KEPT_MAX && capacity / 2 > peak) {
             client.input.shrink();
             client.input_room = 0;
         } else if client.input_room_peak > 0 {

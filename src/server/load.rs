@@ -200,11 +200,10 @@ impl Sink for IntoKeyspace<'_> {
 }
 
 impl Server {
-    /// Begins to serve with the data of the snapshot, if there is one; `on_ready` is called when it is loaded.
-    /// From now on save points act.
+    /// Begins to serve with the data of the snapshot, if there is one; `on_ready` is called when it is
+    /// loaded. From now on save points act.
     pub fn start_with_data(&mut self, on_ready: impl FnOnce() + Send + 'static) {
-        self.snapshots.automatic = true;
-        self.snapshots.last_save_s = self.now.wall_ms / 1000;
+        self.begin_saving();
         self.on_ready = Some(Box::new(on_ready));
         if self.config.appendonly {
             match self.load_log_at_start() {

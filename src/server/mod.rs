@@ -199,6 +199,8 @@ pub struct Process {
     pub run_id: String,
     /// The executable.
     pub executable: String,
+    /// The name it was started by.
+    pub called_as: String,
     /// The configuration file, or empty.
     pub config_file: String,
     /// The TCP port that is listened on.

@@ -71,9 +71,9 @@ struct Current {
 /// Where the reading of a file is.
 enum Content {
     /// In the snapshot at its beginning.
-    Snapshot(Loading),
+    Snapshot(Box<Loading>),
     /// In commands.
-    Commands(Reader<File>),
+    Commands(Box<Reader<File>>),
 }
 
 impl Replay {
@@ -166,10 +166,10 @@ impl Server {
         };
         replay.client.db = 0;
         let content = match starts_with_snapshot(&file).map_err(|e| cannot_open(&source.path, &e))? {
-            true => Content::Snapshot(
+            true => Content::Snapshot(Box::new(
                 Loading::open(&source.path, self).map_err(|e| cannot_open(&source.path, &e))?,
-            ),
-            false => Content::Commands(Reader::new(file, source.length, verify)),
+            )),
+            false => Content::Commands(Box::new(Reader::new(file, source.length, verify))),
         };
         replay.current = Some(Current { source, content });
         replay.begun = true;
@@ -398,7 +398,7 @@ fn leave_snapshot(replay: &mut Replay) {
         log::info!(target: "aikv", "Reading the remaining AOF tail...");
     }
     let (file, read) = loading.into_source();
-    let content = Content::Commands(Reader::behind(file, read, offset, source.length));
+    let content = Content::Commands(Box::new(Reader::behind(file, read, offset, source.length)));
     replay.current = Some(Current { source, content });
 }
 

@@ -9,7 +9,7 @@ use crate::config::MaxmemoryPolicy;
 use crate::rdb::{self, Ages, Observer, Options, Purpose, Version, Written};
 use crate::sys::file::{OutFile, Sending, rename_durably};
 use crate::sys::fork::{ChildEnd, Pid};
-use crate::sys::{alloc, process};
+use crate::sys::{alloc, process, signals};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,13 @@ impl Observer for Slowly {
 }
 
 impl Server {
+    /// Lets save points act: this server keeps its data.
+    pub(super) fn begin_saving(&mut self) {
+        self.snapshots.automatic = true;
+        self.snapshots.last_save_s = self.now.wall_ms / 1000;
+        signals::set_doomed_file(&unfinished(process::pid() as Pid));
+    }
+
     /// Changes since the last snapshot.
     pub fn unsaved_changes(&self) -> u64 {
         self.keyspace.changes.dirty - self.snapshots.saved_dirty
@@ -183,6 +190,8 @@ impl Server {
         self.snapshots.last_duration_s = Some(seconds);
         self.snapshots.last_cow = child.cow_peak;
         match end {
+            // It may have come to its end just before: what was saved meanwhile counts.
+            _ if child.killed => log::warn!(target: "aikv", "Background saving was stopped"),
             ChildEnd::Exited(0) => {
                 log::info!(target: "aikv", "Background saving terminated with success");
                 self.mark_saved(self.snapshots.child_dirty);
@@ -194,7 +203,7 @@ impl Server {
             }
             ChildEnd::Killed(signal) => {
                 log::warn!(target: "aikv", "Background saving terminated by signal {signal}");
-                self.snapshots.last_failed |= !child.killed;
+                self.snapshots.last_failed = true;
             }
         }
         self.update_disk_gate();
@@ -241,8 +250,15 @@ impl Server {
         if std::mem::take(&mut self.snapshots.reloading) {
             return;
         }
-        self.kill_child(Job::Snapshot);
+        let saving = self.child.as_ref().is_some_and(|child| child.job == Job::Snapshot);
+        if saving && !self.has_save_points() {
+            self.kill_child(Job::Snapshot);
+        }
         if self.has_save_points() {
+            if saving {
+                // Its snapshot must not replace the one that is written now.
+                self.kill_child_now();
+            }
             // The failure is in the log; the data is gone all the same.
             let _ = self.save_now();
         }

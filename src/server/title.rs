@@ -19,7 +19,7 @@ impl Server {
         };
         let port = config.port.to_string();
         let variables = [
-            ("{title}", "aikv"),
+            ("{title}", self.process.called_as.as_str()),
             ("{listen-addr}", address.as_str()),
             ("{server-mode}", ""),
             ("{port}", port.as_str()),

@@ -186,7 +186,8 @@ impl Background {
         Background { shared: Arc::new(shared), workers: None }
     }
 
-    /// Drops a value in the background. `weight` is its number of elements, for the two counters below.
+    /// Drops a value in the background. `weight` is its number of objects (values of keys), for the two counters
+    /// below.
     pub fn drop_later(&self, value: Box<dyn Any + Send>, weight: usize) {
         let weight = weight as u64;
         self.shared.pending_objects.fetch_add(weight, Ordering::Relaxed);
@@ -204,7 +205,7 @@ impl Background {
         std::mem::take(&mut *self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Elements that wait for being freed (INFO `lazyfree_pending_objects`).
+    /// Objects that wait for being freed (INFO `lazyfree_pending_objects`).
     pub fn pending_objects(&self) -> u64 {
         self.shared.pending_objects.load(Ordering::Relaxed)
     }

@@ -209,8 +209,8 @@ pub enum Operation {
     Truncate = 5,
 }
 
-/// A fault of the disk, for tests (DEBUG DISK-FAULT). It holds for this process and the children it makes from
-/// then on.
+/// A fault of the disk, for tests (DEBUG DISK-FAULT). It holds for this process and the children it makes
+/// from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What fails.

@@ -73,8 +73,8 @@ pub fn report_pipe() -> io::Result<(io::PipeReader, io::PipeWriter)> {
     Ok((reader, writer))
 }
 
-/// Closes all descriptors that a child inherited, except the standard ones and these: clients would not notice
-/// that the parent closed their connection as long as the child has it too.
+/// Closes all descriptors that a child inherited, except the standard ones and these: clients would not
+/// notice that the parent closed their connection as long as the child has it too.
 pub fn close_inherited(keep: &[RawFd]) {
     assert!(in_child(), "the server needs its descriptors");
     let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();

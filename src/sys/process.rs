@@ -288,6 +288,11 @@ pub fn hostname() -> String {
     String::from_utf8_lossy(&name[..length]).into_owned()
 }
 
+/// The name that the process was started by (its first argument), as process titles show it.
+pub fn called_as() -> String {
+    std::env::args_os().next().map_or_else(|| "aikv".into(), |name| name.to_string_lossy().into_owned())
+}
+
 /// Absolute path of the running program; empty when unknown.
 pub fn executable() -> String {
     std::env::current_exe().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()

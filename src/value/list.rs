@@ -59,7 +59,8 @@ impl<'a> View<'a> {
     }
 
     /// Shows the elements from the one at `index` on, in a direction, until `each` says false.
-    pub fn walk(self, index: usize, direction: Direction, each: &mut dyn FnMut(Value<'_>) -> bool) {
+    #[inline]
+    pub fn walk(self, index: usize, direction: Direction, each: &mut impl FnMut(Value<'_>) -> bool) {
         match self {
             View::Quicklist(list) => list.walk(index, direction, each),
             View::Listpack(bytes) => {
@@ -78,7 +79,8 @@ impl<'a> View<'a> {
     }
 
     /// Shows up to `count` elements from the one at `index` on.
-    pub fn range(self, index: usize, count: usize, direction: Direction, each: &mut dyn FnMut(Value<'_>)) {
+    #[inline]
+    pub fn range(self, index: usize, count: usize, direction: Direction, each: &mut impl FnMut(Value<'_>)) {
         let mut left = count.min(self.len());
         if left > 0 {
             self.walk(index, direction, &mut |value| {

@@ -13,6 +13,7 @@ type Probe = fn(&[Kind]) -> Vec<Line>;
 pub const PROBES: &[(&str, Probe)] = &[
     ("memory per key", memory_per_key),
     ("memory of collections", memory_of_collections),
+    ("memory of small hashes", memory_of_small_hashes),
     ("stalls while growing", stalls),
     ("expiry lag", expiry_lag),
     ("idle connections", idle_connections),
@@ -66,13 +67,64 @@ struct Collection {
 }
 
 /// All of them.
-const COLLECTIONS: &[Collection] = &[Collection {
-    name: "list of 1M elements of 16 B",
-    len: 1_000_000,
-    command: b"RPUSH",
-    add: |args, n| args.push(format!("e{n:015}").into_bytes()),
-    limit: 20.0,
-}];
+const COLLECTIONS: &[Collection] = &[
+    Collection {
+        name: "list of 1M elements of 16 B",
+        len: 1_000_000,
+        command: b"RPUSH",
+        add: |args, n| args.push(format!("e{n:015}").into_bytes()),
+        limit: 20.0,
+    },
+    Collection {
+        name: "sorted set of 1M members of 16 B",
+        len: 1_000_000,
+        command: b"ZADD",
+        add: |args, n| {
+            // Not in order: a tree that is filled in order is packed better.
+            let n = n * 999_983 % 1_000_000;
+            args.push(n.to_string().into_bytes());
+            args.push(format!("m{n:015}").into_bytes());
+        },
+        limit: 64.0,
+    },
+    Collection {
+        name: "set of 1M members of 16 B",
+        len: 1_000_000,
+        command: b"SADD",
+        add: |args, n| args.push(format!("m{n:015}").into_bytes()),
+        limit: 34.0,
+    },
+    Collection {
+        name: "hash of 1M fields of 16 B with 8 B",
+        len: 1_000_000,
+        command: b"HSET",
+        add: |args, n| args.extend([format!("f{n:015}").into_bytes(), format!("v{n:07}").into_bytes()]),
+        limit: 50.0,
+    },
+];
+
+fn memory_of_small_hashes(rivals: &[Kind]) -> Vec<Line> {
+    const KEYS: u64 = 200_000;
+    const FIELDS: [&str; 5] = ["name", "mail", "city", "born", "seen"];
+    let measure = |kind| {
+        let peer = start(kind, &[]);
+        let (mut client, mut fleet) = (Client::connect(peer.port), Fleet::connect(peer.port, 10));
+        let before = client.info("memory", "used_memory");
+        let mut next = 0;
+        while next < KEYS {
+            fleet.round(100, 4, &mut |out| {
+                let (key, value) = (format!("user:{next:011}"), format!("v{next:07}"));
+                let mut args = vec![&b"HSET"[..], key.as_bytes()];
+                args.extend(FIELDS.iter().flat_map(|field| [field.as_bytes(), value.as_bytes()]));
+                encode(out, &args);
+                next += 1;
+            });
+        }
+        (client.info("memory", "used_memory") - before) / KEYS as f64
+    };
+    let figures = all(rivals).map(measure).collect();
+    vec![line("hash of 5 fields of 4 B with 8 B", figures, "bytes a key", Limit::AtMost(130.0))]
+}
 
 fn memory_of_collections(rivals: &[Kind]) -> Vec<Line> {
     const AT_ONCE: u64 = 100;

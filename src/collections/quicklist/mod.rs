@@ -98,7 +98,7 @@ impl Quicklist {
     }
 
     /// Shows elements from the one at `index` on, in a direction, until `each` says false.
-    pub fn walk(&self, index: usize, direction: Direction, each: &mut dyn FnMut(Value<'_>) -> bool) {
+    pub fn walk(&self, index: usize, direction: Direction, each: &mut impl FnMut(Value<'_>) -> bool) {
         let Some((mut spot, mut index)) = self.locate(index) else { return };
         let mut scratch = Vec::new();
         loop {
@@ -562,12 +562,13 @@ fn find(counts: impl Iterator<Item = usize>, mut index: usize) -> (usize, usize)
 }
 
 /// Shows the elements of a node from an index on; false when `each` has said false.
+#[inline]
 fn walk_node(
     node: &Node,
     bytes: &[u8],
     index: usize,
     direction: Direction,
-    each: &mut dyn FnMut(Value<'_>) -> bool,
+    each: &mut impl FnMut(Value<'_>) -> bool,
 ) -> bool {
     if node.is_plain() {
         return each(Value::new(bytes));

@@ -23,6 +23,8 @@ mod failure;
 mod open;
 mod rewrite;
 mod switch;
+#[cfg(test)]
+mod tests;
 
 use super::Server;
 use crate::aof::log::{Annotator, Delivery, LogFile, MARK_BYTES, Shipment};

@@ -178,8 +178,9 @@ impl Server {
         if self.aof.rewrite.is_running() {
             return Err("Background append only file rewriting already in progress");
         }
-        self.aof.rewrite.failures = 0;
         if self.has_child() || self.unit.no_waiting {
+            // Who asks wants it as soon as it can be.
+            self.aof.rewrite.failures = 0;
             self.aof.rewrite.schedule();
             return Ok(Scheduled::Later);
         }

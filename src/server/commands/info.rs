@@ -260,7 +260,7 @@ fn loading(s: &Server, f: &mut Fields) {
     };
     let elapsed_s = (s.now.wall_ms / 1000 - started_s).max(0) as u64;
     // Unknown as long as nothing was read.
-    let eta_s = if loaded == 0 { 1 } else { elapsed_s * total.saturating_sub(loaded) / loaded };
+    let eta_s = (elapsed_s * total.saturating_sub(loaded)).checked_div(loaded).unwrap_or(1);
     f.add("loading_start_time", started_s);
     f.add("loading_total_bytes", total);
     f.add("loading_rdb_used_mem", used_memory);

@@ -103,7 +103,8 @@ impl Server {
             let name = signal_name(signal);
             log::warn!(
                 target: "aikv",
-                "{name} received but errors trying to shut down the server, check the logs for more information"
+                "{name} received but errors trying to shut down the server, check the logs for more \
+                 information"
             );
         }
     }
