@@ -1,6 +1,6 @@
 //! What the tables of big sets and hashes hold: a member, or a field with its value and perhaps its expiry,
 //! each in one block of exact size behind an 8-byte handle. Knows bytes and times, no commands.
-//! Come here for what a member or a field costs: its bytes, 1 or 3 bytes for lengths, 8 for an expiry.
+//! Come here for what a member or a field costs: its bytes, 0, 1 or 3 bytes for lengths, 8 for an expiry.
 
 use super::dict::{Ref, Slot};
 use super::size_class;
@@ -65,10 +65,20 @@ pub(super) unsafe fn read_counted<'a>(at: NonNull<u8>) -> &'a [u8] {
     }
 }
 
+/// Members of a length that fills its block keep the length outside of it, in the low bits of the handle,
+/// which the alignment of blocks leaves free: a length byte would cost them eight bytes.
+const FILLED_MAX: usize = 7 * ALIGN;
+
+/// The low bits of the handle of a member of this length: its length in eights, or 0 if it stands in the block.
+const fn low_bits(len: usize) -> usize {
+    if len.is_multiple_of(ALIGN) && len <= FILLED_MAX { len / ALIGN } else { 0 }
+}
+
 /// A member of a big set.
 #[repr(transparent)]
 pub struct Member {
-    block: NonNull<u8>,
+    /// The block's address plus [`low_bits`] of the length; that is still inside the block.
+    handle: NonNull<u8>,
 }
 
 // SAFETY: a member owns its block, like a box of bytes.
@@ -76,16 +86,16 @@ unsafe impl Send for Member {}
 // SAFETY: a shared member is only read.
 unsafe impl Sync for Member {}
 
-// SAFETY: transparent around the pointer; blocks are aligned to 8; the bytes never change.
+// SAFETY: transparent around the pointer, of which a table looks at no bit; the bytes never change.
 unsafe impl Slot for Member {
     #[inline(always)]
     fn into_ptr(self) -> NonNull<u8> {
-        ManuallyDrop::new(self).block
+        ManuallyDrop::new(self).handle
     }
 
     #[inline(always)]
     unsafe fn from_ptr(address: NonNull<u8>) -> Self {
-        Member { block: address }
+        Member { handle: address }
     }
 
     #[inline(always)]
@@ -97,22 +107,52 @@ unsafe impl Slot for Member {
 impl Member {
     /// A member with a copy of these bytes.
     pub fn new(bytes: &[u8]) -> Self {
-        let block = allocate(counted_size(bytes.len()));
-        // SAFETY: the block was made for it.
-        unsafe { write_counted(block, bytes) }
-        Member { block }
+        let bits = low_bits(bytes.len());
+        if bits == 0 {
+            let handle = allocate(counted_size(bytes.len()));
+            // SAFETY: the block was made for it.
+            unsafe { write_counted(handle, bytes) }
+            return Member { handle };
+        }
+        let block = allocate(bytes.len());
+        // SAFETY: the block is as long as the bytes, which are more than the low bits can say.
+        unsafe {
+            block.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            Member { handle: block.add(bits) }
+        }
     }
 
     /// The bytes.
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: a block holds a counted string from the beginning to the end of its life.
-        unsafe { read_counted(self.block) }
+        // SAFETY: the block lives as long as `self` and never changes.
+        unsafe { self.bytes_for() }
+    }
+
+    /// The bytes for any time.
+    ///
+    /// # Safety
+    /// The member lives and stays the same for `'a`.
+    #[inline(always)]
+    unsafe fn bytes_for<'a>(&self) -> &'a [u8] {
+        let bits = self.handle.addr().get() % ALIGN;
+        // SAFETY: `new` made a block of this kind, and the handle from it.
+        unsafe {
+            match bits {
+                0 => read_counted(self.handle),
+                bits => std::slice::from_raw_parts(self.handle.sub(bits).as_ptr(), bits * ALIGN),
+            }
+        }
     }
 
     /// Bytes the allocator spends on it.
     pub fn allocated_bytes(&self) -> usize {
-        size_class(counted_size(self.bytes().len()))
+        size_class(self.size())
+    }
+
+    fn size(&self) -> usize {
+        let len = self.bytes().len();
+        if low_bits(len) == 0 { counted_size(len) } else { len }
     }
 }
 
@@ -121,15 +161,18 @@ impl<'a> Ref<'a, Member> {
     #[inline(always)]
     pub fn into_bytes(self) -> &'a [u8] {
         // SAFETY: the block lives and stays as it is for `'a`.
-        unsafe { read_counted(self.block) }
+        unsafe { self.bytes_for() }
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let size = counted_size(self.bytes().len());
+        let size = self.size();
         // SAFETY: the block was allocated with this layout, and this is the end of its only owner.
-        unsafe { dealloc(self.block.as_ptr(), layout_of(size)) }
+        unsafe {
+            let block = self.handle.sub(self.handle.addr().get() % ALIGN);
+            dealloc(block.as_ptr(), layout_of(size));
+        }
     }
 }
 
@@ -312,11 +355,32 @@ mod tests {
             }
             assert_eq!(Member::new(&name).bytes(), name);
         }
+        for len in 0..=80 {
+            let bytes: Vec<u8> = (0..len).collect();
+            assert_eq!(Member::new(&bytes).bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn members_of_all_lengths_live_in_a_table() {
+        let mut members = Dict::<Member>::new();
+        let bytes = |i: usize| vec![i as u8; i];
+        for i in 0..200 {
+            members.insert_new(hash_key(&bytes(i)), Member::new(&bytes(i)));
+        }
+        for i in 0..200 {
+            assert_eq!(members.get(hash_key(&bytes(i)), &bytes(i)).unwrap().into_bytes(), bytes(i));
+            if i % 2 == 0 {
+                assert_eq!(members.remove(hash_key(&bytes(i)), &bytes(i)).unwrap().bytes(), bytes(i));
+            }
+        }
+        assert_eq!(members.iter().map(|member| member.bytes().len()).sum::<usize>(), 10_000);
     }
 
     #[test]
     fn sizes_are_as_promised() {
-        assert_eq!(Member::new(&[1; 16]).allocated_bytes(), 24);
+        assert_eq!(Member::new(&[1; 16]).allocated_bytes(), 16);
+        assert_eq!(Member::new(&[1; 17]).allocated_bytes(), 24);
         assert_eq!(Member::new(&[1; 23]).allocated_bytes(), 24);
         assert_eq!(Field::new(&[1; 16], &[2; 13], None).allocated_bytes(), 32);
         assert_eq!(Field::new(&[1; 16], &[2; 16], Some(5)).allocated_bytes(), 48);

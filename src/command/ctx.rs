@@ -48,6 +48,8 @@ pub struct Ctx<'a> {
     pub in_script: bool,
     /// Whether the user may read every key (SORT looks at keys that are not among its arguments).
     pub reads_all_keys: bool,
+    /// Whether the command comes from the log, where it was written after it had been checked.
+    pub from_log: bool,
     /// The hash of the argument that was looked up ahead.
     hashed: Hashed,
 }
@@ -84,6 +86,7 @@ impl<'a> Ctx<'a> {
             may_block: false,
             in_script: false,
             reads_all_keys: true,
+            from_log: false,
             hashed,
         }
     }

@@ -68,6 +68,10 @@ fn find_by_spec(spec: &KeySpec, args: &Args<'_>, out: &mut Vec<FoundKey>) -> boo
     let argc = args.len() as i64;
     let start = match spec.begin {
         Begin::Index(i) => i64::from(i),
+        Begin::Keyword(word, from @ 0..) if matches!(spec.find, Find::Range { last: 0, .. }) => {
+            find_after_each(word, from as usize, args, spec.access, out);
+            return true;
+        }
         Begin::Keyword(word, from) => match find_keyword(word, from, args) {
             Some(start) => start,
             None => return true,
@@ -104,6 +108,18 @@ fn find_by_spec(spec: &KeySpec, args: &Args<'_>, out: &mut Vec<FoundKey>) -> boo
         i += step;
     }
     true
+}
+
+/// The argument after each `word`: options may be repeated, and the command takes one of them.
+fn find_after_each(word: &str, from: usize, args: &Args<'_>, access: u32, out: &mut Vec<FoundKey>) {
+    let mut i = from;
+    while i + 1 < args.len() {
+        let hit = super::args::is(args.get(i), word);
+        if hit {
+            out.push((i + 1, access));
+        }
+        i += 1 + usize::from(hit);
+    }
 }
 
 /// The argument after `word`; a negative `from` searches backwards from the end.

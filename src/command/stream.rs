@@ -192,6 +192,19 @@ enum Form {
     Xtrim,
 }
 
+/// What the options depend on besides the arguments.
+struct Source<'a> {
+    config: &'a Config,
+    /// See [`Ctx::from_log`].
+    from_log: bool,
+}
+
+impl<'a> Source<'a> {
+    fn of(ctx: &Ctx<'a>) -> Self {
+        Source { config: ctx.config, from_log: ctx.from_log }
+    }
+}
+
 /// How to trim.
 #[derive(Clone, Copy)]
 struct Trim {
@@ -211,7 +224,7 @@ struct Options {
 }
 
 impl Options {
-    fn parse(args: Args<'_>, form: Form, config: &Config) -> Result<Options, CmdError> {
+    fn parse(args: Args<'_>, form: Form, source: &Source<'_>) -> Result<Options, CmdError> {
         let mut options = Options { trim: None, no_mkstream: false, id: NewId::Auto, id_at: args.len() };
         let mut limit = None;
         let mut at = 2;
@@ -246,12 +259,12 @@ impl Options {
             }
             at += 1;
         }
-        options.settle(form, limit, config)?;
+        options.settle(form, limit, source)?;
         Ok(options)
     }
 
     /// Checks what only the whole can show, and finds the limit in force.
-    fn settle(&mut self, form: Form, limit: Option<i64>, config: &Config) -> Result<(), CmdError> {
+    fn settle(&mut self, form: Form, limit: Option<i64>, source: &Source<'_>) -> Result<(), CmdError> {
         let Some(trim) = &mut self.trim else {
             return match form {
                 _ if limit.is_some_and(|limit| limit != 0) => Err(LIMIT_WITHOUT_STRATEGY),
@@ -260,11 +273,14 @@ impl Options {
             };
         };
         match (trim.precision, limit) {
+            // Redis writes LIMIT to its logs even where it has made the trim an exact one.
+            (Precision::Exact, _) if source.from_log => {}
+            (Precision::Nodes(_), _) if source.from_log => trim.precision = Precision::Nodes(0),
             (Precision::Exact, Some(_)) => return Err(LIMIT_WITHOUT_TILDE),
             (Precision::Exact, None) => {}
             (Precision::Nodes(_), Some(limit)) => trim.precision = Precision::Nodes(limit as u64),
             (Precision::Nodes(_), None) => {
-                let entries = NODES_PER_TRIM.saturating_mul(config.stream_node_max_entries as i64);
+                let entries = NODES_PER_TRIM.saturating_mul(source.config.stream_node_max_entries as i64);
                 let entries = if entries <= 0 { ENTRIES_PER_TRIM } else { entries };
                 trim.precision = Precision::Nodes(entries.min(ENTRIES_PER_TRIM_MAX) as u64);
             }
@@ -342,7 +358,7 @@ struct Added {
 
 fn xadd(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
-    let options = Options::parse(args, Form::Xadd, ctx.config)?;
+    let options = Options::parse(args, Form::Xadd, &Source::of(ctx))?;
     let first = options.id_at + 1;
     if args.len() < first + 2 || (args.len() - first) % 2 == 1 {
         return Err(wrong_arity(ctx.name));
@@ -403,7 +419,7 @@ fn propagate_xadd(ctx: &mut Ctx<'_>, options: &Options, added: &Added) {
 }
 
 fn xtrim(ctx: &mut Ctx<'_>) -> CmdResult {
-    let options = Options::parse(ctx.args, Form::Xtrim, ctx.config)?;
+    let options = Options::parse(ctx.args, Form::Xtrim, &Source::of(ctx))?;
     let trim = options.trim.ok_or(NO_STRATEGY)?;
     let key = ctx.key(1);
     let Some(mut entry) = of_kind(ctx.ks.write(ctx.db, key), Kind::Stream)? else {
@@ -533,4 +549,26 @@ fn xsetid(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.ok();
     noted(ctx.ks, ctx.db, key.bytes, XSETID);
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_redis_writes_to_its_log_is_taken_from_there() {
+        let config = Config::default();
+        let precision = |words: &[&[u8]], from_log| {
+            let args = OwnedArgs::from_slices(words);
+            let options = Options::parse(args.as_args(), Form::Xtrim, &Source { config: &config, from_log });
+            options.map(|options| options.trim.map(|trim| trim.precision))
+        };
+        let exact: [&[u8]; 7] = [b"XTRIM", b"s", b"MAXLEN", b"=", b"5", b"LIMIT", b"3"];
+        assert_eq!(precision(&exact, false), Err(LIMIT_WITHOUT_TILDE));
+        assert_eq!(precision(&exact, true), Ok(Some(Precision::Exact)));
+        let nodes: [&[u8]; 7] = [b"XTRIM", b"s", b"MAXLEN", b"~", b"5", b"LIMIT", b"3"];
+        assert_eq!(precision(&nodes, false), Ok(Some(Precision::Nodes(3))));
+        assert_eq!(precision(&nodes, true), Ok(Some(Precision::Nodes(0))));
+        assert_eq!(precision(&nodes[..5], false), Ok(Some(Precision::Nodes(10_000))));
+    }
 }

@@ -103,6 +103,7 @@ impl Server {
                     hashed,
                 );
                 ctx.reads_all_keys = reads_all_keys;
+                ctx.from_log = self.armed & bit::LOADING != 0;
                 let result = run(&mut ctx);
                 (result, ctx.propagate)
             }

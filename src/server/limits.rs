@@ -39,7 +39,9 @@ impl Server {
         let now_ms = self.now.mono_ms();
         // As in Redis, what fits a client's first buffer is not counted.
         let counted = if pending <= FREE_OUTPUT_BYTES { 0 } else { pending };
-        let hard = limit.hard > 0 && counted >= limit.hard;
+        // Who has not said who he is gets errors only, and has no business to let them pile up.
+        let stranger = !client.authenticated && counted > 0 && self.must_authenticate();
+        let hard = stranger || limit.hard > 0 && counted >= limit.hard;
         let soft = limit.soft > 0 && counted >= limit.soft;
         let since_ms = soft.then(|| client.soft_limit_since_ms.unwrap_or(now_ms));
         client.soft_limit_since_ms = since_ms;

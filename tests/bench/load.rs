@@ -49,6 +49,31 @@ pub const ROWS: &[Row] = &[
         reply: 2306,
         limit: 0.50,
     },
+    Row {
+        name: "HSET pipeline 64",
+        pipeline: 64,
+        prepare: big_hash,
+        make: |out, n| encode(out, &[b"HSET", b"hash", &key(n), VALUE_16]),
+        reply: 4,
+        limit: 0.50,
+    },
+    Row {
+        name: "SADD pipeline 64",
+        pipeline: 64,
+        prepare: |_, _| {},
+        make: |out, n| encode(out, &[b"SADD", b"set", format!("{n:016x}").as_bytes()]),
+        reply: 4,
+        limit: 0.50,
+    },
+    Row {
+        name: "HGETALL_50 pipeline 16",
+        pipeline: 16,
+        prepare: hash_of_50,
+        make: |out, _| encode(out, &[b"HGETALL", b"hash"]),
+        reply: 6 + 50 * (14 + 23),
+        limit: 0.50,
+    },
+    Row { name: "XADD pipeline 64", pipeline: 64, prepare: stream, make: xadd, reply: 31, limit: 0.60 },
 ];
 
 fn key(n: u64) -> [u8; 16] {
@@ -108,6 +133,26 @@ fn zrange_100(out: &mut Vec<u8>, n: u64) {
     encode(out, &[b"ZRANGE", b"zset", start.to_string().as_bytes(), (start + 99).to_string().as_bytes()]);
 }
 
+const VALUE_16: &[u8; 16] = b"a value of a few";
+
+/// A hash of a million fields.
+fn big_hash(_: &mut Client, port: u16) {
+    let mut next = 0;
+    let mut fleet = Fleet::connect(port, 10);
+    while next < KEYS {
+        fleet.round(100, 4, &mut |out| {
+            encode(out, &[b"HSET", b"hash", &key(next), VALUE_16]);
+            next += 1;
+        });
+    }
+}
+
+fn hash_of_50(client: &mut Client, _: u16) {
+    for n in 10..60 {
+        client.ask(&[b"HSET", b"hash", format!("field:{n}").as_bytes(), VALUE_16]);
+    }
+}
+
 const ELEMENT: &[u8; 16] = b"an element of it";
 
 /// Elements of the list that is pushed to: so many that its length keeps its number of digits.
@@ -134,6 +179,15 @@ fn lpush(out: &mut Vec<u8>, _: u64) {
 
 fn lrange(out: &mut Vec<u8>, _: u64) {
     encode(out, &[b"LRANGE", b"list", b"0", b"99"]);
+}
+
+/// A stream with an ID so high that all IDs of new entries follow from it and are of the same length.
+fn stream(client: &mut Client, _: u16) {
+    client.ask(&[b"XADD", b"stream", b"9999999999999-1000000000", b"sensor", b"1", b"value", b"2"]);
+}
+
+fn xadd(out: &mut Vec<u8>, _: u64) {
+    encode(out, &[b"XADD", b"stream", b"*", b"sensor", b"1234", b"value", ELEMENT]);
 }
 
 /// Runs a row: the servers take turns, each figure is the median of its rounds.

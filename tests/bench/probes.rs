@@ -13,6 +13,7 @@ type Probe = fn(&[Kind]) -> Vec<Line>;
 pub const PROBES: &[(&str, Probe)] = &[
     ("memory per key", memory_per_key),
     ("memory of collections", memory_of_collections),
+    ("memory of small hashes", memory_of_small_hashes),
     ("stalls while growing", stalls),
     ("expiry lag", expiry_lag),
     ("idle connections", idle_connections),
@@ -86,7 +87,44 @@ const COLLECTIONS: &[Collection] = &[
         },
         limit: 64.0,
     },
+    Collection {
+        name: "set of 1M members of 16 B",
+        len: 1_000_000,
+        command: b"SADD",
+        add: |args, n| args.push(format!("m{n:015}").into_bytes()),
+        limit: 34.0,
+    },
+    Collection {
+        name: "hash of 1M fields of 16 B with 8 B",
+        len: 1_000_000,
+        command: b"HSET",
+        add: |args, n| args.extend([format!("f{n:015}").into_bytes(), format!("v{n:07}").into_bytes()]),
+        limit: 50.0,
+    },
 ];
+
+fn memory_of_small_hashes(rivals: &[Kind]) -> Vec<Line> {
+    const KEYS: u64 = 200_000;
+    const FIELDS: [&str; 5] = ["name", "mail", "city", "born", "seen"];
+    let measure = |kind| {
+        let peer = start(kind, &[]);
+        let (mut client, mut fleet) = (Client::connect(peer.port), Fleet::connect(peer.port, 10));
+        let before = client.info("memory", "used_memory");
+        let mut next = 0;
+        while next < KEYS {
+            fleet.round(100, 4, &mut |out| {
+                let (key, value) = (format!("user:{next:011}"), format!("v{next:07}"));
+                let mut args = vec![&b"HSET"[..], key.as_bytes()];
+                args.extend(FIELDS.iter().flat_map(|field| [field.as_bytes(), value.as_bytes()]));
+                encode(out, &args);
+                next += 1;
+            });
+        }
+        (client.info("memory", "used_memory") - before) / KEYS as f64
+    };
+    let figures = all(rivals).map(measure).collect();
+    vec![line("hash of 5 fields of 4 B with 8 B", figures, "bytes a key", Limit::AtMost(130.0))]
+}
 
 fn memory_of_collections(rivals: &[Kind]) -> Vec<Line> {
     const AT_ONCE: u64 = 100;

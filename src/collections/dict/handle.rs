@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 /// # Safety
 /// - The type has the layout of `NonNull<u8>` (`repr(transparent)` around it, or around a `Box`), and
 ///   `into_ptr` and `from_ptr` change no bit of it. `Ref` and `Mut` lend out `&Self` made from the address.
-/// - The address is a multiple of 8 and below 2^48, as all addresses of user space here are.
+/// - The address is below 2^48, as all addresses of user space here are.
 /// - `key` gives the same bytes as long as the element is in a table, and so does `hash`.
 pub unsafe trait Slot: Sized {
     /// Gives up ownership of the element.
