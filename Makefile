@@ -2,7 +2,7 @@
 # make test       formatting, lints, all tests (and tests-tcl, where it is)
 # make docs       write the generated pages anew: config.toml, docs/config.md, docs/commands.md
 # make bench      compare with redis-server and valkey-server, where they are on PATH
-# make fuzz       a million random frames (tests/fuzz_frames.rs)
+# make fuzz       a million random frames (tests/fuzz_frames.rs), damaged snapshots (tests/fuzz_rdb.rs)
 # make install    copy the program to $(PREFIX)/bin
 
 PREFIX ?= /usr/local
@@ -35,9 +35,9 @@ bench:
 install: all
 	install -D -m 755 $(TARGET)/release/aikv $(DESTDIR)$(PREFIX)/bin/aikv
 
-# A million random frames against the parser and every command.
+# A million random frames against the parser and every command; half a million damaged snapshots.
 fuzz:
-	$(CARGO) test --test fuzz_frames -- --ignored --nocapture
+	$(CARGO) test --test fuzz_frames --test fuzz_rdb -- --ignored --nocapture
 
 clean:
 	$(CARGO) clean

@@ -13,6 +13,8 @@ mod encode;
 pub mod format;
 mod input;
 mod legacy;
+#[cfg(test)]
+mod old_tests;
 mod output;
 pub mod read;
 mod stream;

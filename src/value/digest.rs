@@ -63,14 +63,10 @@ fn mix_value(mix: &mut Mix, entry: &Entry) {
     mix.next(&type_number(kind(entry)).to_be_bytes());
     match kind(entry) {
         Kind::String => mix.next(string::bytes(entry, &mut Digits::default())),
-        // From the tail, as Redis walks.
-        Kind::List => {
-            let last = list::view(entry).len().saturating_sub(1);
-            list::view(entry).walk(last, Direction::Backward, &mut |value| {
-                mix.next(value.bytes(&mut listpack::Digits::default()));
-                true
-            });
-        }
+        Kind::List => list::view(entry).walk(0, Direction::Forward, &mut |value| {
+            mix.next(value.bytes(&mut listpack::Digits::default()));
+            true
+        }),
         Kind::Set => set::view(entry).iter().for_each(|member| {
             mix.any_order(member.bytes(&mut listpack::Digits::default()));
         }),

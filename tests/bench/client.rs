@@ -28,6 +28,24 @@ impl Client {
         Client { stream, buf: Vec::new() }
     }
 
+    /// Sends requests and waits for so many replies, which must not be errors.
+    pub fn send_all(&mut self, requests: &[u8], mut replies: usize) {
+        self.stream.write_all(requests).expect("the server reads");
+        let mut chunk = [0; 65536];
+        while replies > 0 {
+            while let Some(end) = reply_end(&self.buf, 0) {
+                assert!(self.buf[0] != b'-', "{}", String::from_utf8_lossy(&self.buf[..end]));
+                self.buf.drain(..end);
+                replies -= 1;
+            }
+            if replies > 0 {
+                let n = self.stream.read(&mut chunk).expect("the server answers");
+                assert!(n > 0, "the server closed the connection");
+                self.buf.extend_from_slice(&chunk[..n]);
+            }
+        }
+    }
+
     /// Sends one request given as words and returns the whole reply as text.
     pub fn ask(&mut self, words: &[&[u8]]) -> String {
         let mut request = Vec::new();

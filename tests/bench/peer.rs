@@ -45,13 +45,25 @@ pub struct Peer {
     child: Child,
     /// Its port.
     pub port: u16,
-    _dir: tempfile::TempDir,
+    kind: Kind,
+    dir: tempfile::TempDir,
 }
 
 impl Peer {
     /// Starts a server without persistence; `extra` are options as `--name`, `value`.
     pub fn start(kind: Kind, extra: &[&str]) -> Peer {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        Peer::start_in(tempfile::tempdir().expect("a temporary directory"), kind, extra)
+    }
+
+    /// Starts it again with the files it left.
+    pub fn restart(mut self, extra: &[&str]) -> Peer {
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a temporary directory"));
+        let kind = self.kind;
+        drop(self);
+        Peer::start_in(dir, kind, extra)
+    }
+
+    fn start_in(dir: tempfile::TempDir, kind: Kind, extra: &[&str]) -> Peer {
         let port = free_port();
         let mut command = Command::new(kind.program());
         command.current_dir(dir.path()).args(["--port", &port.to_string(), "--save", ""]).args(extra);
@@ -60,7 +72,7 @@ impl Peer {
         pin(SERVER_CORE);
         let child = command.spawn().expect("the server starts");
         pin(CLIENT_CORE);
-        let peer = Peer { child, port, _dir: dir };
+        let peer = Peer { child, port, kind, dir };
         peer.wait_until_ready();
         peer
     }

@@ -8,6 +8,7 @@ mod client;
 mod load;
 mod peer;
 mod probes;
+mod snapshots;
 
 use peer::{Kind, Peer};
 use std::fmt::Write;

@@ -17,13 +17,17 @@ pub const PROBES: &[(&str, Probe)] = &[
     ("stalls while growing", stalls),
     ("expiry lag", expiry_lag),
     ("idle connections", idle_connections),
+    ("snapshots", crate::snapshots::rates),
+    ("snapshots in the background", crate::snapshots::in_background),
 ];
 
-fn all(rivals: &[Kind]) -> impl Iterator<Item = Kind> + '_ {
+/// The kinds that are measured.
+pub fn all(rivals: &[Kind]) -> impl Iterator<Item = Kind> + '_ {
     std::iter::once(Kind::Aikv).chain(rivals.iter().copied())
 }
 
-fn line(name: &str, figures: Vec<f64>, unit: &'static str, limit: Limit) -> Line {
+/// A line of figures, ours first.
+pub fn line(name: &str, figures: Vec<f64>, unit: &'static str, limit: Limit) -> Line {
     let (ours, theirs) = (figures[0], figures[1..].to_vec());
     Line { name: name.to_string(), ours, theirs, unit, limit }
 }
