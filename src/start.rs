@@ -1,7 +1,7 @@
 //! From the command line to the running loop, and what the operator is told when that fails.
 
 use crate::aof::check::{Check, Mode, Verdict};
-use crate::config::{Action, CommandLine, Config, ConfigError, Supervised, Warning, YesNoAuto};
+use crate::config::{Action, CommandLine, Config, ConfigError, Engine, Supervised, Warning, YesNoAuto};
 use crate::net::Reactor;
 use crate::rdb;
 use crate::server::commands::config::RESERVED_FILES;
@@ -9,13 +9,15 @@ use crate::server::{AIKV_VERSION, REDIS_VERSION, Server};
 use crate::sys::background::Background;
 use crate::sys::clock::Clock;
 use crate::sys::signals::Signals;
-use crate::sys::{crash, log as logger, panic, process};
+use crate::sys::{crash, file, log as logger, panic, process};
 use crate::util::text::plain_error as plain;
 use crate::value::Limits;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Why the server did not start: the line for the operator.
 type Failure = String;
@@ -155,6 +157,7 @@ fn run_server(mut config: Config, config_file: Option<PathBuf>) -> Result<u8, Fa
     }
     limit_clients(&mut config);
     tune_process(&config);
+    let _lock = keep_data(&mut config)?;
     let signals = Signals::install().map_err(|e| format!("signals: {e}"))?;
     let background = Background::start().map_err(|e| format!("background threads: {e}"))?;
     let pidfile = config.pidfile.clone();
@@ -199,6 +202,32 @@ fn enter_data_dir(config: &Config) -> Result<(), Failure> {
     }
     process::chdir(dir).map_err(failed)
 }
+
+/// Engine `aidb`: the log is on, and the data directory is this server's alone as long as the lock is held.
+fn keep_data(config: &mut Config) -> Result<Option<File>, Failure> {
+    if config.storage_engine != Engine::Aidb {
+        return Ok(None);
+    }
+    config.appendonly = true;
+    let dir = &config.dir;
+    let failed = |e: std::io::Error| format!("data_dir {}: {LOCK_FILE}: {}", dir.display(), plain(&e));
+    for attempt in 0.. {
+        if let Some(lock) = file::try_lock(Path::new(LOCK_FILE)).map_err(failed)? {
+            return Ok(Some(lock));
+        }
+        if attempt == LOCK_ATTEMPTS {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Err(format!("data_dir {} is in use by another server (its file {LOCK_FILE} is locked)", dir.display()))
+}
+
+/// Locked by the server that uses a data directory.
+const LOCK_FILE: &str = "aikv.lock";
+/// A server that was killed may leave a child behind that holds the lock for a moment.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 fn announce(config: &Config, warnings: &[Warning]) {
     log::info!(

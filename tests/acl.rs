@@ -22,8 +22,12 @@ impl World {
     fn new() -> World {
         aikv::collections::hash::seed_hashes(7);
         let server = Server::new(Config::default(), Clock::fake(START_MS), 7, Background::inline());
-        let mut server = server.unwrap();
-        let mut accept = || server.accept(Peer { is_local: true, ..Peer::default() }).unwrap();
+        let mut server = server.expect("as the facts and the test have it");
+        let mut accept = || {
+            server
+                .accept(Peer { is_local: true, ..Peer::default() })
+                .expect("as the facts and the test have it")
+        };
         let (admin, user) = (accept(), accept());
         let mut world = World { server, admin, user };
         world.admin(&["ACL", "SETUSER", "u", "on", "nopass", "+@all", "&*", "~allowed*"]);
@@ -41,9 +45,10 @@ impl World {
             request.extend_from_slice(b"\r\n");
         }
         self.server.begin_turn();
-        self.server.clients.get_mut(slot).unwrap().input.feed(&request);
+        self.server.clients.get_mut(slot).expect("as the facts and the test have it").input.feed(&request);
         self.server.run(slot);
-        let reply = self.server.clients.get_mut(slot).unwrap().reply.take();
+        let reply =
+            self.server.clients.get_mut(slot).expect("as the facts and the test have it").reply.take();
         String::from_utf8_lossy(&reply).into_owned()
     }
 
@@ -73,13 +78,13 @@ struct Fact {
 
 impl Fact {
     fn parse(text: &str) -> Fact {
-        let (place, flags) = text.trim().rsplit_once(':').unwrap();
+        let (place, flags) = text.trim().rsplit_once(':').expect("as the facts and the test have it");
         let part = |text: &str| {
-            let (kind, rest) = text.split_once('(').unwrap();
+            let (kind, rest) = text.split_once('(').expect("as the facts and the test have it");
             let pairs = rest.trim_end_matches(')').split(',').filter_map(|pair| pair.split_once('='));
             (kind.to_owned(), pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
         };
-        let (begin, find) = place.split_once('>').unwrap();
+        let (begin, find) = place.split_once('>').expect("as the facts and the test have it");
         Fact { begin: part(begin), find: part(find), flags: flags.split('+').map(str::to_owned).collect() }
     }
 
@@ -88,11 +93,11 @@ impl Fact {
     }
 
     fn begin_number(&self, name: &str) -> i64 {
-        self.begin.1[name].parse().unwrap()
+        self.begin.1[name].parse().expect("as the facts and the test have it")
     }
 
     fn find_number(&self, name: &str) -> i64 {
-        self.find.1[name].parse().unwrap()
+        self.find.1[name].parse().expect("as the facts and the test have it")
     }
 }
 
@@ -172,11 +177,12 @@ impl Form {
 /// Commands of the facts that the server has, and their key specs.
 fn commands_with_keys(world: &World) -> Vec<(String, i64, Vec<Fact>)> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/facts/commands.tsv");
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = std::fs::read_to_string(path).expect("as the facts and the test have it");
     let mut found = Vec::new();
     for line in text.lines().skip(1) {
         let columns: Vec<&str> = line.split('\t').collect();
-        let (name, arity, specs) = (columns[0], columns[3].parse().unwrap(), columns[6]);
+        let (name, arity, specs) =
+            (columns[0], columns[3].parse().expect("as the facts and the test have it"), columns[6]);
         let full = name.to_lowercase().replace(' ', "|");
         if specs.is_empty() || world.server.acl.catalog().find(full.as_bytes()).is_none() {
             continue;
@@ -283,7 +289,7 @@ fn counts_of_keys_that_are_none_run_nothing() {
     world.admin(&["SADD", "forbidden", "secret"]);
     for (name, arity, facts) in commands_with_keys(&world) {
         let Some(fact) = facts.iter().find(|fact| fact.find.0 == "keynum") else { continue };
-        let form = Form::of(&name, arity, &facts).unwrap();
+        let form = Form::of(&name, arity, &facts).expect("as the facts and the test have it");
         let count_at = (fact.begin_number("index") + fact.find_number("keynumidx")) as usize;
         for count in ["-1", "00", "01", "+1", " 1", "1 ", "3x", "99", "4294967297", "9223372036854775807"] {
             let mut argv = form.argv();
@@ -329,29 +335,49 @@ fn clients_cannot_forge_replies_through_errors() {
 fn strangers_cannot_pile_up_output() {
     let mut world = World::new();
     world.admin(&["CONFIG", "SET", "requirepass", "secret"]);
-    let stranger = world.server.accept(Peer { is_local: true, ..Peer::default() }).unwrap();
+    let stranger = world
+        .server
+        .accept(Peer { is_local: true, ..Peer::default() })
+        .expect("as the facts and the test have it");
     let mut most = 0;
     for _ in 0..10_000 {
         world.server.begin_turn();
-        let client = world.server.clients.get_mut(stranger).unwrap();
+        let client = world.server.clients.get_mut(stranger).expect("as the facts and the test have it");
         if client.close == Some(Close::Now) {
             break;
         }
         client.input.feed(b"*1\r\n$4\r\nPING\r\n");
         world.server.run(stranger);
-        most = most.max(world.server.clients.get(stranger).unwrap().reply.pending_bytes());
+        most = most.max(
+            world
+                .server
+                .clients
+                .get(stranger)
+                .expect("as the facts and the test have it")
+                .reply
+                .pending_bytes(),
+        );
     }
-    let client = world.server.clients.get(stranger).unwrap();
+    let client = world.server.clients.get(stranger).expect("as the facts and the test have it");
     assert_eq!(client.close, Some(Close::Now), "closed at {most} bytes");
     assert!(most < 32 * 1024, "{most} bytes");
     // Who has logged in may.
-    let known = world.server.accept(Peer { is_local: true, ..Peer::default() }).unwrap();
+    let known = world
+        .server
+        .accept(Peer { is_local: true, ..Peer::default() })
+        .expect("as the facts and the test have it");
     assert_eq!(world.send(known, &["AUTH", "secret"]), "+OK\r\n");
     for _ in 0..10_000 {
-        world.server.clients.get_mut(known).unwrap().input.feed(b"*1\r\n$4\r\nPING\r\n");
+        world
+            .server
+            .clients
+            .get_mut(known)
+            .expect("as the facts and the test have it")
+            .input
+            .feed(b"*1\r\n$4\r\nPING\r\n");
         world.server.run(known);
     }
-    assert_eq!(world.server.clients.get(known).unwrap().close, None);
+    assert_eq!(world.server.clients.get(known).expect("as the facts and the test have it").close, None);
 }
 
 // ---- users of the configuration and of files ----
@@ -359,7 +385,9 @@ fn strangers_cannot_pile_up_output() {
 fn started(config: Config) -> Result<World, String> {
     aikv::collections::hash::seed_hashes(7);
     let mut server = Server::new(config, Clock::fake(START_MS), 7, Background::inline())?;
-    let mut accept = || server.accept(Peer { is_local: true, ..Peer::default() }).unwrap();
+    let mut accept = || {
+        server.accept(Peer { is_local: true, ..Peer::default() }).expect("as the facts and the test have it")
+    };
     let (admin, user) = (accept(), accept());
     Ok(World { server, admin, user })
 }
@@ -368,8 +396,8 @@ fn started(config: Config) -> Result<World, String> {
 fn users_of_the_configuration() {
     let with =
         |users: &[&str]| Config { users: users.iter().map(|u| u.to_string()).collect(), ..Config::default() };
-    let mut world =
-        started(with(&["alice on \">two words\" ~* +get", "default on nopass ~* +@all"])).unwrap();
+    let mut world = started(with(&["alice on \">two words\" ~* +get", "default on nopass ~* +@all"]))
+        .expect("as the facts and the test have it");
     assert_eq!(world.send(world.user, &["AUTH", "alice", "two words"]), "+OK\r\n");
     assert!(world.send(world.user, &["SET", "k", "v"]).starts_with("-NOPERM"));
     // The line of the default user begins with nothing, also no channels.
@@ -383,22 +411,30 @@ fn users_of_the_configuration() {
         (&["a (+get"], "Unmatched parenthesis"),
         (&["\"a b\" on"], "Spaces not allowed"),
     ] {
-        let refused = started(with(users)).err().unwrap();
+        let refused = started(with(users)).err().expect("as the facts and the test have it");
         assert!(refused.contains(error) && !refused.contains("secret"), "{users:?}: {refused}");
     }
     let both = Config { aclfile: "users.acl".into(), ..with(&["a on"]) };
-    assert!(started(both).err().unwrap().contains("aclfile"));
+    assert!(started(both).err().expect("as the facts and the test have it").contains("aclfile"));
 }
 
 #[test]
 fn users_of_a_file() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("as the facts and the test have it");
     let path = dir.path().join("users.acl");
-    let write = |text: &str| std::fs::write(&path, text).unwrap();
-    let config = || Config { aclfile: path.to_str().unwrap().into(), ..Config::default() };
-    assert!(started(config()).err().unwrap().contains("Error loading ACLs, opening file"));
+    let write = |text: &str| std::fs::write(&path, text).expect("as the facts and the test have it");
+    let config = || Config {
+        aclfile: path.to_str().expect("as the facts and the test have it").into(),
+        ..Config::default()
+    };
+    assert!(
+        started(config())
+            .err()
+            .expect("as the facts and the test have it")
+            .contains("Error loading ACLs, opening file")
+    );
     write("user alice on >a ~a* &* +@all\n\n  user bob on nopass (~b +get)\n");
-    let mut world = started(config()).unwrap();
+    let mut world = started(config()).expect("as the facts and the test have it");
     assert_eq!(world.send(world.user, &["AUTH", "alice", "a"]), "+OK\r\n");
     assert_eq!(world.send(world.user, &["SET", "a", "1"]), "+OK\r\n");
     // An error changes nothing.
@@ -408,7 +444,7 @@ fn users_of_a_file() {
     // Clients get the new rules; those of users that are gone are closed.
     world.admin(&["ACL", "SETUSER", "alice", "resetkeys"]);
     assert_eq!(world.admin(&["ACL", "SAVE"]), "+OK\r\n");
-    let saved = std::fs::read_to_string(&path).unwrap();
+    let saved = std::fs::read_to_string(&path).expect("as the facts and the test have it");
     assert!(saved.contains("user default on nopass sanitize-payload ~* &* +@all\n"), "{saved}");
     assert!(
         saved.contains("user bob on nopass sanitize-payload resetchannels -@all (~b resetchannels"),
@@ -420,7 +456,10 @@ fn users_of_a_file() {
     assert!(world.send(world.user, &["SET", "a", "1"]).starts_with("-NOPERM"));
     write("user bob on\n");
     assert_eq!(world.admin(&["ACL", "LOAD"]), "+OK\r\n");
-    assert_eq!(world.server.clients.get(world.user).unwrap().close, Some(Close::Now));
+    assert_eq!(
+        world.server.clients.get(world.user).expect("as the facts and the test have it").close,
+        Some(Close::Now)
+    );
     assert_eq!(world.admin(&["ACL", "USERS"]), "*2\r\n$3\r\nbob\r\n$7\r\ndefault\r\n");
 }
 

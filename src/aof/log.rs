@@ -150,7 +150,8 @@ impl Shipment {
 pub struct Annotator {
     /// Length of the file with everything appended so far.
     pub length: u64,
-    sum: Crc64,
+    /// None: it is not known, and no checksum lines are written.
+    sum: Option<Crc64>,
     /// Bytes behind the last checksum line.
     unmarked: u64,
     /// Second of the last time stamp.
@@ -159,12 +160,14 @@ pub struct Annotator {
 
 impl Annotator {
     /// For a file that holds `length` bytes of this checksum.
-    pub fn new(length: u64, checksum: u64) -> Annotator {
-        Annotator { length, sum: Crc64::resume(checksum), unmarked: 0, stamped: 0 }
+    pub fn new(length: u64, checksum: Option<u64>) -> Annotator {
+        Annotator { length, sum: checksum.map(Crc64::resume), unmarked: 0, stamped: 0 }
     }
 
     fn push(&mut self, out: &mut Vec<u8>, bytes: &[u8]) {
-        self.sum.update(bytes);
+        if let Some(sum) = &mut self.sum {
+            sum.update(bytes);
+        }
         self.length += bytes.len() as u64;
         self.unmarked += bytes.len() as u64;
         out.extend_from_slice(bytes);
@@ -194,11 +197,9 @@ impl Annotator {
 
     /// Adds a checksum line if anything stands behind the last one.
     pub fn mark(&mut self, out: &mut Vec<u8>) {
-        if self.unmarked == 0 {
-            return;
-        }
+        let Some(sum) = self.sum.as_ref().filter(|_| self.unmarked > 0) else { return };
         let mut line = CHECKSUM.to_vec();
-        line.extend_from_slice(format!("{:016x}@", self.sum.value()).as_bytes());
+        line.extend_from_slice(format!("{:016x}@", sum.value()).as_bytes());
         num::push_u64(&mut line, self.length);
         line.extend_from_slice(b"\r\n");
         self.push(out, &line);
@@ -218,7 +219,7 @@ mod tests {
     /// A small log with all kinds of lines, every command under a checksum.
     fn sample() -> Vec<u8> {
         let mut out = Vec::new();
-        let mut annotator = Annotator::new(0, 0);
+        let mut annotator = Annotator::new(0, Some(0));
         for i in 0..6 {
             annotator.time(&mut out, 1_600_000_000 + i / 2);
             let value = "v".repeat(i as usize * 5);

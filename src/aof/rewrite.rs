@@ -34,7 +34,7 @@ pub fn write(
     options: Options,
     observer: &mut dyn Observer,
 ) -> io::Result<u64> {
-    let mut out = Out { annotator: Annotator::new(0, 0), pending: Vec::new(), buffer: Vec::new() };
+    let mut out = Out { annotator: Annotator::new(0, Some(0)), pending: Vec::new(), buffer: Vec::new() };
     if let Some(seconds) = options.unix_seconds {
         out.annotator.time(&mut out.buffer, seconds);
     }

@@ -1,8 +1,9 @@
 //! Sorted sets: adding, removing, scores, ranks, random members, ZSCAN, and what all sorted set commands
 //! share. Ranges are in `zset_range`, unions and the like in `zset_algebra`, popping in `zset_pop`.
 
-use super::args::{int, is};
+use super::args::is;
 use super::error::{self, CmdError, CmdResult, wrong_arity};
+use super::hash_more::{random_count, repeated_count};
 use super::scan::{ScanOptions, Scanned, parse_cursor};
 use super::spec::{Acl, Flags, KeySpec, SPEC, Spec, access, key};
 use super::string::{ADDS, READS_FAST, READS_KEY};
@@ -569,12 +570,6 @@ fn rank(ctx: &mut Ctx<'_>, counted: Counted) -> CmdResult {
     Ok(Outcome::Done)
 }
 
-/// Most members that are drawn with repetition.
-const REPEATS_MAX: u64 = 1 << 30;
-const COUNT_RANGE: CmdError = CmdError::new(
-    "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-);
-
 fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     if ctx.args.len() == 2 {
         // Another generator than the keyspace's, which is borrowed with the entry.
@@ -589,30 +584,30 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.ks.rng = rng;
         return Ok(Outcome::Done);
     }
-    let count = Some(int(ctx.args.get(2))?).filter(|n| *n != i64::MIN).ok_or(COUNT_RANGE)?;
+    let count = random_count(ctx.args.get(2))?;
     let scores = match ctx.args.len() {
         3 => Scores::Without,
         4 if is(ctx.args.get(3), "withscores") => Scores::With,
         _ => return Err(error::SYNTAX),
     };
-    let too_many = count < 0 && count.unsigned_abs() > REPEATS_MAX;
-    if too_many || (scores == Scores::With && count.unsigned_abs() > i64::MAX as u64 / 2) {
+    if scores == Scores::With && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(error::OUT_OF_RANGE);
     }
     let mut rng = ctx.ks.rng.clone();
     match of_kind(ctx.ks.read(ctx.db, ctx.key(1)), Kind::Zset)? {
         Some(entry) => {
             let view = zset::view(&entry);
-            let (reply, wanted) = (&mut *ctx.reply, count.unsigned_abs() as usize);
-            if count < 0 {
-                scores.head(reply, wanted);
-                for _ in 0..wanted {
+            let reply = &mut *ctx.reply;
+            if let Ok(wanted) = usize::try_from(count) {
+                scores.head(reply, wanted.min(view.len()));
+                view.sample(wanted, &mut rng, &mut |member, score| scores.member(reply, member, score));
+            } else {
+                let picks = repeated_count(count)?;
+                scores.head(reply, picks);
+                for _ in 0..picks {
                     let (member, score) = view.random(&mut rng).expect("a sorted set has members");
                     scores.member(reply, member, score);
                 }
-            } else {
-                scores.head(reply, wanted.min(view.len()));
-                view.sample(wanted, &mut rng, &mut |member, score| scores.member(reply, member, score));
             }
         }
         None => ctx.reply.array(0),

@@ -8,7 +8,7 @@ use super::{Config, OPTIONS};
 /// Options that the shipped file sets itself, with the value and the reason.
 const SHIPPED: &[(&str, &str, &str)] = &[
     ("bind", "[\"127.0.0.1\", \"-::1\"]", "Only this machine can connect; \"0.0.0.0\" lets others in."),
-    ("storage-engine", "\"memory\"", "Until persistence is built, `aidb` keeps data in memory only, too."),
+    ("storage-engine", "\"aidb\"", "Data is kept on disk, too, and is there again after a restart."),
 ];
 
 const TOML_HEAD: &str = "\

@@ -17,7 +17,6 @@ const UNTHREADED: Option<&str> = Some("AiKv runs commands on one thread");
 const UNDEFRAGGED: Option<&str> = Some("AiKv does not move allocations");
 const NO_SYSLOG: Option<&str> = Some("use logfile, or let the supervisor collect standard output");
 const NO_TLS: Option<&str> = Some("TLS is not built in yet");
-const NO_PERSISTENCE: Option<&str> = Some("persistence is being built; data is kept in memory only");
 const NO_REPLICATION: Option<&str> = Some("replication is being built");
 const NO_CLUSTER: Option<&str> = Some("cluster mode is being built");
 const NO_MODULES: Option<&str> = Some("modules are not supported");
@@ -121,10 +120,11 @@ options! {
         "client-default-resp" client_default_resp: u8 = 2, int(2, 3), FIXED | HIDDEN;
     }
     Storage {
-        /// Where data lives: `memory` keeps it in memory only; `aidb` also keeps a log and snapshots in
-        /// `data_dir`.
+        /// Where data lives: `memory` keeps it in memory, and on disk what is asked for (`save`,
+        /// `appendonly`); `aidb` always keeps an append-only log, and snapshots by `save`, in `data_dir`,
+        /// which no other server may use at the same time.
         "storage-engine" storage_engine: Engine = Engine::Memory, OneOf, FIXED, toml: Some("engine"),
-            flag: Some("engine"), note: NO_PERSISTENCE;
+            flag: Some("engine");
         /// Directory of the data files; the server changes into it.
         "dir" dir: PathBuf = PathBuf::from("."), Directory, MODIFIABLE | PROTECTED | NOT_LOADING | VOLATILE,
             toml: Some("data_dir"), flag: Some("data-dir"), apply: Apply::Dir;

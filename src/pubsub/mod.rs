@@ -23,6 +23,7 @@ pub enum Kind {
 #[derive(Default)]
 pub struct Subscriptions {
     names: [BTreeSet<Name>; 3],
+    bytes: usize,
 }
 
 /// Bytes that a subscription takes beside its name, about: its place in two sets and the name's counters.
@@ -55,7 +56,7 @@ impl Subscriptions {
 
     /// Heap bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.names.iter().flatten().map(|name| name.len() + SUBSCRIPTION_BYTES).sum()
+        self.bytes
     }
 }
 
@@ -121,6 +122,7 @@ impl Pubsub {
             None => Name::from(name),
         };
         own.names[kind as usize].insert(shared.clone());
+        own.bytes += name.len() + SUBSCRIPTION_BYTES;
         let is_new = listeners.entry(shared).or_default().insert(slot);
         assert!(is_new, "a client's subscriptions and the registry agree");
         true
@@ -131,6 +133,7 @@ impl Pubsub {
         if !own.names[kind as usize].remove(name) {
             return false;
         }
+        own.bytes -= name.len() + SUBSCRIPTION_BYTES;
         let listeners = &mut self.names[kind as usize];
         let subscribers = listeners.get_mut(name).expect("a subscribed name is registered");
         let was_there = subscribers.remove(&slot);

@@ -103,7 +103,7 @@ impl Server {
                     hashed,
                 );
                 ctx.reads_all_keys = reads_all_keys;
-                ctx.in_script = self.runner.scripts.is_running();
+                ctx.in_script = client.role == Role::Script;
                 ctx.from_log = self.armed & bit::LOADING != 0;
                 let result = run(&mut ctx);
                 (result, ctx.propagate)

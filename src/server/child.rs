@@ -166,6 +166,8 @@ impl Server {
             file: file(pid),
             pipe: reader,
         });
+        // Syncs may have to rest while a child writes.
+        self.update_durability();
         Ok(())
     }
 
@@ -248,6 +250,7 @@ impl Server {
             Job::Snapshot => self.snapshot_ended(&child, end),
             Job::LogRewrite => self.rewrite_child_ended(&child, end),
         }
+        self.update_durability();
     }
 
     /// Kills the child, if there is one with this job; the cron collects it.

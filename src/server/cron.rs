@@ -66,11 +66,11 @@ impl Server {
         if self.memory.evicting {
             self.make_room();
         }
+        let more = self.expire_keys();
+        self.broadcast_invalidations();
         if self.memory.limits_clients {
             self.keep_client_memory();
         }
-        let more = self.expire_keys();
-        self.broadcast_invalidations();
         self.flush_log();
         more
     }

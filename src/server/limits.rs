@@ -114,7 +114,8 @@ impl Server {
 
     /// Brings a client's share of the memory up to date.
     pub(super) fn account_client(&mut self, client: &mut Client) {
-        let bytes = client.memory_bytes();
+        let tracker = self.tracking.get(client.id);
+        let bytes = client.memory_bytes() + tracker.map_or(0, |tracker| tracker.memory_bytes());
         self.memory.clients_bytes = self.memory.clients_bytes + bytes - client.accounted_bytes;
         client.accounted_bytes = bytes;
     }

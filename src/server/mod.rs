@@ -292,15 +292,21 @@ impl Server {
             late_changes: Vec::new(),
             late_pushes: Vec::new(),
         };
-        server.begin_turn();
-        let mut rng = crate::util::rng::Rng::from_seed(seed);
-        server.process.run_id = crate::util::rng::random_hex(&mut rng, 40);
-        server.process.started_ms = server.now.wall_ms;
-        server.process.started_mono_ms = server.now.mono_ms();
-        server.apply_all();
-        server.load_users()?;
-        server.memory.startup = crate::sys::alloc::used_memory();
+        server.begin(seed)?;
         Ok(server)
+    }
+
+    /// What a new server begins with.
+    fn begin(&mut self, seed: u64) -> Result<(), String> {
+        self.begin_turn();
+        let mut rng = crate::util::rng::Rng::from_seed(seed);
+        self.process.run_id = crate::util::rng::random_hex(&mut rng, 40);
+        self.process.started_ms = self.now.wall_ms;
+        self.process.started_mono_ms = self.now.mono_ms();
+        self.apply_all();
+        self.load_users()?;
+        self.memory.startup = crate::sys::alloc::used_memory();
+        Ok(())
     }
 
     /// Reads both clocks: called once per turn of the loop.

@@ -251,13 +251,12 @@ impl Server {
             cut_file(&source.path, offset).map_err(|e| format!("cutting {path} to {offset} bytes: {e}"))?;
             log::warn!(
                 target: "aikv",
-                "AOF loaded anyway because aof-load-truncated is enabled: the last {cut} bytes of {path} were \
-                 an unfinished {} and were cut off; the first {whole} bytes are kept.",
+                "AOF loaded anyway because aof-load-truncated is enabled: the last {cut} bytes of {path} \
+                 were an unfinished {} and were cut off; the first {whole} bytes are kept.",
                 if in_transaction { "transaction" } else { "command" }
             );
             replay.done_bytes += source.length;
-            let sum = checksum_of(&source.path, self.config.aof_checksum);
-            self.note_replayed(&source, offset, sum.ok().flatten());
+            self.note_replayed(&source, offset, checksum_of(&source.path).ok());
             return Ok(());
         }
         let manifest = self.aof.folder.manifest();
@@ -265,7 +264,7 @@ impl Server {
             format!("Make a backup of the log, then use aikv --check-aof --fix {}", manifest.display());
         match fault.kind {
             FaultKind::Io(_) => {
-                log::error!(target: "aikv", "Unrecoverable error reading the append only file {path}: {fault}");
+                log::error!(target: "aikv", "Unrecoverable error reading the AOF file {path}: {fault}");
             }
             _ if torn => log::error!(
                 target: "aikv",
@@ -416,17 +415,14 @@ fn cut_file(path: &Path, length: u64) -> io::Result<()> {
     file::fsync(&file)
 }
 
-/// The checksum of a whole file; None if none is wanted.
-fn checksum_of(path: &Path, wanted: bool) -> io::Result<Option<u64>> {
-    if !wanted {
-        return Ok(None);
-    }
+/// The checksum of a whole file.
+fn checksum_of(path: &Path) -> io::Result<u64> {
     let mut sum = crate::util::crc::Crc64::new();
     let mut source = File::open(path)?;
     let mut chunk = vec![0; 1 << 20];
     loop {
         match Read::read(&mut source, &mut chunk)? {
-            0 => return Ok(Some(sum.value())),
+            0 => return Ok(sum.value()),
             n => sum.update(&chunk[..n]),
         }
     }

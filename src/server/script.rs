@@ -479,6 +479,7 @@ impl Client {
             // Refusals are logged with where they came from.
             self.peer = caller.peer.clone();
             (self.id, self.name) = (caller.id, caller.name.clone());
+            self.last_command = caller.last_command;
         }
         if self.user.as_ref().map(Arc::as_ptr) != caller.user.as_ref().map(Arc::as_ptr) {
             self.user = caller.user.clone();

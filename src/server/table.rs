@@ -78,6 +78,8 @@ pub struct Table {
     /// Open addressing over folded names.
     slots: Box<[Option<(u128, &'static Command)>; SLOTS]>,
     long: HashMap<String, &'static Command>,
+    /// By the names of the rows.
+    originals: HashMap<&'static str, &'static Command>,
 }
 
 /// A name that cannot be renamed or is already taken.
@@ -114,7 +116,9 @@ impl Table {
                 return Err((new.clone(), RenameError::Taken));
             }
         }
-        let mut table = Table { commands, slots: Box::new([None; SLOTS]), long: HashMap::new() };
+        let originals = commands.iter().map(|command| (command.spec.name, *command)).collect();
+        let (slots, long) = (Box::new([None; SLOTS]), HashMap::new());
+        let mut table = Table { commands, slots, long, originals };
         names.into_iter().for_each(|(name, command)| table.add(name, command));
         Ok(table)
     }
@@ -160,8 +164,7 @@ impl Table {
 
     /// The same by the names of the rows, whatever they were renamed to (logs have both).
     pub fn original(&self, args: &crate::resp::Args<'_>) -> Option<&'static Command> {
-        let name = lowercase(args.get(0));
-        let command = *self.commands.iter().find(|c| c.spec.name == name)?;
+        let command = *self.originals.get(lowercase(args.get(0)).as_str())?;
         let sub = args.try_get(1).and_then(|sub| subcommand(command, sub));
         Some(sub.unwrap_or(command))
     }

@@ -89,14 +89,14 @@ impl Propagation {
     fn write(&mut self, ops: &[(usize, OwnedArgs)], taken: Taken) -> &[u8] {
         self.buffer.clear();
         let wrap = ops.len() > 1 && taken == Taken::Whole;
-        for (i, (db, args)) in ops.iter().enumerate() {
+        if wrap {
+            encode(&mut self.buffer, &OwnedArgs::from_slices(&[b"MULTI"]));
+        }
+        for (db, args) in ops {
             if self.selected != Some(*db) {
                 let digits = db.to_string();
                 encode(&mut self.buffer, &OwnedArgs::from_slices(&[b"SELECT", digits.as_bytes()]));
                 self.selected = Some(*db);
-            }
-            if wrap && i == 0 {
-                encode(&mut self.buffer, &OwnedArgs::from_slices(&[b"MULTI"]));
             }
             encode(&mut self.buffer, args);
         }

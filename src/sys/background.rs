@@ -186,8 +186,8 @@ impl Background {
         Background { shared: Arc::new(shared), workers: None }
     }
 
-    /// Drops a value in the background. `weight` is its number of objects (values of keys), for the two counters
-    /// below.
+    /// Drops a value in the background. `weight` is its number of objects (values of keys), for the two
+    /// counters below.
     pub fn drop_later(&self, value: Box<dyn Any + Send>, weight: usize) {
         let weight = weight as u64;
         self.shared.pending_objects.fetch_add(weight, Ordering::Relaxed);

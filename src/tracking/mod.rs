@@ -51,11 +51,20 @@ pub struct Tracker {
     pub broken: bool,
     /// CLIENT CACHING was called for the next command.
     pub caching: bool,
-    /// Its prefixes in broadcast mode.
+    /// Its prefixes in broadcast mode: none begins with another.
     pub prefixes: BTreeSet<Box<[u8]>>,
+    bytes: usize,
 }
 
+/// Bytes that a prefix takes beside its own, about: its places in two sets.
+const PREFIX_BYTES: usize = 96;
+
 impl Tracker {
+    fn new(mode: Mode) -> Tracker {
+        let prefixes = BTreeSet::new();
+        Tracker { mode, noloop: false, redirect: None, broken: false, caching: false, prefixes, bytes: 0 }
+    }
+
     /// Whether the keys of its running command are to be remembered.
     pub fn wants_reads(&self) -> bool {
         match self.mode {
@@ -68,7 +77,7 @@ impl Tracker {
 
     /// Heap bytes.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Tracker>() + self.prefixes.iter().map(|p| p.len() + size_of::<Box<[u8]>>()).sum::<usize>()
+        size_of::<Tracker>() + self.bytes
     }
 }
 
@@ -112,6 +121,8 @@ pub struct Tracking {
     places: HashMap<Arc<[u8]>, usize>,
     items: usize,
     prefixes: BTreeMap<Box<[u8]>, Prefix>,
+    /// Prefixes with something to be told.
+    noted: BTreeSet<Box<[u8]>>,
     /// Rounds in a row that did not bring the table below its limit.
     rounds_late: usize,
 }
@@ -166,21 +177,20 @@ impl Tracking {
 
     /// Lets a client track, or changes how it does. Prefixes add up. Nothing is changed by an error.
     pub fn enable(&mut self, id: ClientId, options: Options) -> Result<(), Overlap> {
-        let mut own = self.clients.get(&id).map(|t| t.prefixes.clone()).unwrap_or_default();
-        let mut prefixes = options.prefixes;
-        if options.mode == Mode::Broadcast {
-            check_overlap(&own, &prefixes)?;
+        let Options { mode, noloop, redirect, mut prefixes } = options;
+        if mode == Mode::Broadcast {
+            check_overlap(self.clients.get(&id).map(|tracker| &tracker.prefixes), &prefixes)?;
             if prefixes.is_empty() {
                 prefixes.push(Box::default());
             }
-            for prefix in prefixes {
-                self.prefixes.entry(prefix.clone()).or_default().clients.insert(id);
-                own.insert(prefix);
-            }
         }
-        let Options { mode, noloop, redirect, .. } = options;
-        let caching = self.clients.get(&id).is_some_and(|t| t.caching);
-        self.clients.insert(id, Tracker { mode, noloop, redirect, broken: false, caching, prefixes: own });
+        let tracker = self.clients.entry(id).or_insert_with(|| Tracker::new(mode));
+        (tracker.mode, tracker.noloop, tracker.redirect, tracker.broken) = (mode, noloop, redirect, false);
+        for prefix in prefixes {
+            self.prefixes.entry(prefix.clone()).or_default().clients.insert(id);
+            let bytes = prefix.len() + PREFIX_BYTES;
+            tracker.bytes += if tracker.prefixes.insert(prefix) { bytes } else { 0 };
+        }
         Ok(())
     }
 
@@ -238,6 +248,9 @@ impl Tracking {
     pub fn note(&mut self, key: &[u8], by: ClientId) {
         for (prefix, state) in &mut self.prefixes {
             if key.starts_with(prefix) {
+                if state.keys.is_empty() {
+                    self.noted.insert(prefix.clone());
+                }
                 state.keys.insert(key.into(), by);
             }
         }
@@ -245,12 +258,13 @@ impl Tracking {
 
     /// What is to be told of prefixes since the last time.
     pub fn take_broadcasts(&mut self) -> Vec<Broadcast> {
-        let changed = self.prefixes.values_mut().filter(|state| !state.keys.is_empty());
-        let take = |state: &mut Prefix| Broadcast {
-            clients: state.clients.iter().copied().collect(),
-            keys: std::mem::take(&mut state.keys).into_iter().collect(),
+        let noted = std::mem::take(&mut self.noted);
+        let mut take = |prefix: &Box<[u8]>| {
+            let state = self.prefixes.get_mut(prefix)?;
+            let clients = state.clients.iter().copied().collect();
+            Some(Broadcast { clients, keys: std::mem::take(&mut state.keys).into_iter().collect() })
         };
-        changed.map(take).collect()
+        noted.iter().filter_map(&mut take).collect()
     }
 
     /// Forgets all keys (they are all gone).
@@ -276,18 +290,27 @@ impl Tracking {
     }
 }
 
-/// Refuses prefixes of which one begins with another.
-fn check_overlap(own: &BTreeSet<Box<[u8]>>, given: &[Box<[u8]>]) -> Result<(), Overlap> {
-    let overlap = |a: &[u8], b: &[u8]| a.starts_with(b) || b.starts_with(a);
-    for (i, prefix) in given.iter().enumerate() {
-        if let Some(existing) = own.iter().find(|existing| overlap(existing, prefix)) {
+/// Refuses prefixes of which one begins with another, among the given ones and those the client has.
+fn check_overlap(own: Option<&BTreeSet<Box<[u8]>>>, given: &[Box<[u8]>]) -> Result<(), Overlap> {
+    let mut seen: BTreeSet<Box<[u8]>> = BTreeSet::new();
+    for prefix in given {
+        if let Some(existing) = own.and_then(|own| overlapping(own, prefix)) {
             return Err(Overlap::Existing(prefix.clone(), existing.clone()));
         }
-        if let Some(other) = given[i + 1..].iter().find(|other| overlap(other, prefix)) {
-            return Err(Overlap::Given(prefix.clone(), other.clone()));
+        if let Some(first) = overlapping(&seen, prefix) {
+            return Err(Overlap::Given(first.clone(), prefix.clone()));
         }
+        seen.insert(prefix.clone());
     }
     Ok(())
+}
+
+/// The member of a set in which none begins with another, that begins with `prefix` or the other way round.
+fn overlapping<'a>(set: &'a BTreeSet<Box<[u8]>>, prefix: &Box<[u8]>) -> Option<&'a Box<[u8]>> {
+    // The empty prefix alone may stand beside others: it is added when none is given.
+    let before = set.first().filter(|first| first.is_empty());
+    let before = before.or_else(|| set.range(..prefix.clone()).next_back().filter(|p| prefix.starts_with(p)));
+    before.or_else(|| set.range(prefix.clone()..).next().filter(|p| p.starts_with(prefix)))
 }
 
 #[cfg(test)]

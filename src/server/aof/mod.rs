@@ -276,8 +276,8 @@ impl Server {
         aof.delayed_syncs += 1;
         log::info!(
             target: "aikv",
-            "Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without waiting \
-             for fsync to complete, this may slow down the server."
+            "Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without \
+             waiting for fsync to complete, this may slow down the server."
         );
         true
     }

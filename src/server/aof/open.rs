@@ -113,7 +113,7 @@ impl Server {
             self.aof.base_size = length;
         }
         if self.aof.file.is_none() && source.kind == Kind::Incr && source.last {
-            self.aof.annotator = sum.map(|sum| Annotator::new(length, sum));
+            self.aof.annotator = Some(Annotator::new(length, sum));
         } else if self.aof.file.is_none() {
             self.aof.earlier_size += length;
         }
@@ -200,7 +200,10 @@ impl Server {
         let path = aof.folder.file(&name);
         let annotator = match aof.annotator.take() {
             Some(annotator) => annotator,
-            None => Annotator::new(std::fs::metadata(&path).map_or(0, |m| m.len()), 0),
+            None => {
+                let length = std::fs::metadata(&path).map_or(0, |m| m.len());
+                Annotator::new(length, (length == 0).then_some(0))
+            }
         };
         aof.begin_file(Arc::new(LogFile::open(&path, annotator.length)?), annotator);
         file::fsync_dir(&aof.folder.path())?;

@@ -301,7 +301,7 @@ impl Server {
         }
         let aof = &mut self.aof;
         aof.earlier_size += aof.annotator.as_ref().map_or(0, |a| a.length);
-        aof.begin_file(Arc::new(file), Annotator::new(0, 0));
+        aof.begin_file(Arc::new(file), Annotator::new(0, Some(0)));
         self.propagation.forget_selected();
     }
 
@@ -314,7 +314,7 @@ impl Server {
         log::info!(target: "aikv", "Creating the temp incr aof file {}", path.display());
         self.aof.earlier_size = 0;
         self.aof.buffer.clear();
-        self.aof.begin_file(Arc::new(file), Annotator::new(0, 0));
+        self.aof.begin_file(Arc::new(file), Annotator::new(0, Some(0)));
         self.propagation.forget_selected();
         self.update_durability();
         Ok(())
@@ -344,7 +344,6 @@ impl Server {
         let temporary = self.aof.folder.data_dir.join(&child.file);
         let position = self.aof.appended;
         self.aof.rewrite.phase = Phase::Running(Running { temporary, form, position });
-        self.update_durability();
         self.answer_rewrite_started();
         Ok(())
     }
@@ -365,7 +364,6 @@ impl Server {
             }
             ChildEnd::Exited(_) => self.rewrite_failed("Background AOF rewrite terminated with error"),
         }
-        self.update_durability();
     }
 
     // ---- the end ----

@@ -1,6 +1,7 @@
 //! CONFIG SET appendonly: the log is switched on and off while the server runs.
 
 use super::State;
+use crate::config::Engine;
 use crate::server::Server;
 
 impl Server {
@@ -8,6 +9,9 @@ impl Server {
     pub(in crate::server) fn apply_appendonly(&mut self) -> Result<(), String> {
         match (self.config.appendonly, self.aof.state) {
             (true, State::Off) => self.switch_log_on(),
+            (false, State::On | State::WaitRewrite) if self.config.storage_engine == Engine::Aidb => {
+                Err("engine aidb keeps an append-only log".to_owned())
+            }
             (false, State::On | State::WaitRewrite) => {
                 self.switch_log_off();
                 Ok(())
@@ -25,8 +29,8 @@ impl Server {
         if self.aof.rewrite.is_running() {
             log::warn!(
                 target: "aikv",
-                "AOF was enabled but there is already an AOF rewriting in background. Stopping background AOF \
-                 and starting a rewrite now."
+                "AOF was enabled but there is already an AOF rewriting in background. Stopping background \
+                 AOF and starting a rewrite now."
             );
             self.kill_rewrite();
         }
@@ -36,8 +40,8 @@ impl Server {
         if self.has_child() || self.unit.no_waiting {
             log::warn!(
                 target: "aikv",
-                "AOF was enabled while it cannot begin at once (a background save, a transaction). A rewrite \
-                 was scheduled to start when possible."
+                "AOF was enabled while it cannot begin at once (a background save, a transaction). An AOF \
+                 background was scheduled to start when possible."
             );
             self.aof.rewrite.schedule();
             return Ok(());

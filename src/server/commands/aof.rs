@@ -33,7 +33,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             acl: Acl::CONNECTION,
             group: "generic",
             since: "7.2.0",
-            summary: "Waits until the client's writes are in the logs of this server and of replicas, on disk.",
+            summary: "Waits until the client's writes are on disk, in this server's log and in replicas'.",
             usage: "numlocal numreplicas timeout",
             tips: &["request_policy:all_shards", "response_policy:agg_min"],
             ..SPEC

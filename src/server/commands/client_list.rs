@@ -84,7 +84,8 @@ pub(in crate::server) fn push_line(out: &mut Vec<u8>, client: &Client, around: A
     let multi = client.multi.as_deref();
     let multi_bytes = multi.map_or(0, |m| m.queue.iter().map(|q| q.args.as_args().bytes()).sum());
     let output = Output::of(client);
-    let total = client.memory_bytes() + running.map_or(0, |_| qbuf_capacity);
+    let tracker_bytes = tracker.map_or(0, Tracker::memory_bytes);
+    let total = client.memory_bytes() + tracker_bytes + running.map_or(0, |_| qbuf_capacity);
     let seconds_since = |ms: u64| now_ms.saturating_sub(ms) / 1000;
     let mut line = Line { out };
     line.number("id", client.id);

@@ -3,7 +3,7 @@
 use crate::command::Outcome;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::{Acl, Flags, SPEC, Spec};
-use crate::config::{Apply, Caller, Pending, Scope, SetError, Syntax};
+use crate::config::{Apply, Caller, Engine, Pending, Scope, SetError, Syntax};
 use crate::server::table::Handler;
 use crate::server::{NetOp, Server, ServerCtx, memory};
 
@@ -249,12 +249,22 @@ impl Server {
                 self.update_disk_gate();
                 Ok(())
             }
-            Apply::Dir => crate::sys::process::chdir(&self.config.dir).map_err(|e| e.to_string()),
+            Apply::Dir => self.apply_dir(),
             _ => {
                 self.apply_all();
                 Ok(())
             }
         }
+    }
+
+    /// Enters another data directory. That of engine `aidb` is locked and holds its log.
+    fn apply_dir(&mut self) -> Result<(), String> {
+        let entered = std::env::current_dir().unwrap_or_default();
+        let same = std::fs::canonicalize(&self.config.dir).is_ok_and(|dir| dir == entered);
+        if self.config.storage_engine == Engine::Aidb && !same {
+            return Err("the data directory of engine aidb cannot be changed while it runs".to_owned());
+        }
+        crate::sys::process::chdir(&self.config.dir).map_err(|e| crate::util::text::plain_error(&e))
     }
 
     /// Lets `net` listen on other addresses, if that can be.

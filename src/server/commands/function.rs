@@ -165,10 +165,9 @@ const NOT_FOUND: CmdError = CmdError::new("ERR Function not found");
 const BAD_KEY_COUNT: CmdError = CmdError::new("ERR Bad number of keys provided");
 
 /// Too many arguments for a subcommand.
-fn wrong_arguments(name: &str) -> CmdError {
-    CmdError::text(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try FUNCTION HELP."
-    ))
+fn wrong_arguments(ctx: &ServerCtx<'_>) -> CmdError {
+    let before = b"ERR unknown subcommand or wrong number of arguments for '";
+    CmdError::text([before, ctx.args.get(1), b"'. Try FUNCTION HELP."].concat())
 }
 
 fn fcall(ctx: &mut ServerCtx<'_>) -> CmdResult {
@@ -239,7 +238,7 @@ fn delete(ctx: &mut ServerCtx<'_>) -> CmdResult {
 
 fn flush(ctx: &mut ServerCtx<'_>) -> CmdResult {
     if ctx.args.len() > 3 {
-        return Err(wrong_arguments("flush"));
+        return Err(wrong_arguments(ctx));
     }
     let Some(is_async) = flush_is_async(ctx) else {
         return Err(CmdError::new("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
@@ -269,7 +268,7 @@ fn restore(ctx: &mut ServerCtx<'_>) -> CmdResult {
     const POLICIES: [(&str, Policy); 3] =
         [("flush", Policy::Flush), ("append", Policy::Append), ("replace", Policy::Replace)];
     if ctx.args.len() > 4 {
-        return Err(wrong_arguments("restore"));
+        return Err(wrong_arguments(ctx));
     }
     let policy = match ctx.args.try_get(3) {
         None => Policy::Append,

@@ -277,7 +277,8 @@ fn debug(ctx: &mut ServerCtx<'_>) -> CmdResult {
 fn exists(ctx: &mut ServerCtx<'_>) -> CmdResult {
     ctx.client.reply.array(ctx.args.len() - 2);
     for sha in ctx.args.iter().skip(2) {
-        ctx.client.reply.int(i64::from(ctx.server.runner.scripts.cache.has_sha(sha)));
+        let found = ctx.server.runner.scripts.cache.find_sha(sha);
+        ctx.client.reply.int(i64::from(found.is_some()));
     }
     Ok(Outcome::Done)
 }

@@ -3,8 +3,8 @@
 
 use super::convert;
 use super::state::{
-    CFunction, State, bytes_at, c, context, error_on_top, push, push_field_table, set_field, set_function,
-    set_number, set_string,
+    CFunction, State, buffer, bytes_at, c, context, error_on_top, push, push_field_table, set_field,
+    set_function, set_number, set_string,
 };
 use super::vm::{Input, Role, Step, suspend};
 use mlua::ffi;
@@ -240,19 +240,19 @@ unsafe extern "C-unwind" fn log_line(l: State) -> c_int {
         raise(l, b"Invalid log level.");
     }
     let ctx = context(l);
-    (&mut (*ctx).buffer).clear();
+    buffer(ctx).clear();
     for i in 2..=count {
         if ffi::lua_isstring(l, i) != 0 {
             let text = bytes_at(l, i);
-            if !(&(*ctx).buffer).is_empty() {
-                (&mut (*ctx).buffer).push(b' ');
+            if !buffer(ctx).is_empty() {
+                buffer(ctx).push(b' ');
             }
-            (&mut (*ctx).buffer).extend_from_slice(text);
+            buffer(ctx).extend_from_slice(text);
         }
     }
     let (_, level) = LOG_LEVELS[level as usize];
-    log::log!(target: "aikv", level, "{}", String::from_utf8_lossy(&(*ctx).buffer));
-    (&mut (*ctx).buffer).clear();
+    log::log!(target: "aikv", level, "{}", String::from_utf8_lossy(buffer(ctx)));
+    buffer(ctx).clear();
     0
 }
 

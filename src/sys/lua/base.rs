@@ -4,16 +4,16 @@
 use super::api;
 use super::sandbox::{check_writable, is_protected, push_real, remember as remember_one};
 use super::state::{
-    CFunction, Original, State, argument_error, bytes_at, c, check_buffer, check_bytes, context, error,
-    set_function,
+    CFunction, Original, State, argument_error, buffer, bytes_at, c, check_buffer, check_bytes, context,
+    error, set_function,
 };
 use mlua::ffi;
 use std::ffi::{c_char, c_int};
 
 /// The longest pattern with special characters, in bytes: the matcher recurses once per item of it.
 const PATTERN_BYTES_MAX: usize = 16 * 1024;
-/// The greatest number that `math.random` makes its numbers from.
-const RANDOM_MAX: f64 = 2_147_483_648.0;
+/// What `math.random` divides its numbers by.
+const RANDOM_MAX: f64 = i32::MAX as f64;
 
 /// A library (none: the globals), a name in it, the function that is remembered.
 type Row = (Option<&'static [u8]>, &'static [u8], Original);
@@ -233,12 +233,12 @@ unsafe extern "C-unwind" fn load(l: State) -> c_int {
     ffi::lua_settop(l, 2);
     // A piece's function may call `load` itself, and may fail in it: what is ours ends at `end`.
     let ctx = context(l);
-    let start = (&(*ctx).buffer).len();
+    let start = buffer(ctx).len();
     let mut end = start;
     loop {
         ffi::lua_pushvalue(l, 1);
         ffi::lua_call(l, 0, 1);
-        (&mut (*ctx).buffer).truncate(end);
+        buffer(ctx).truncate(end);
         match ffi::lua_type(l, -1) {
             ffi::LUA_TNIL => break,
             ffi::LUA_TSTRING if bytes_at(l, -1).is_empty() => break,
@@ -247,13 +247,13 @@ unsafe extern "C-unwind" fn load(l: State) -> c_int {
         }
         let piece = bytes_at(l, -1);
         check_buffer(l, piece.len());
-        (&mut (*ctx).buffer).extend_from_slice(piece);
-        end = (&(*ctx).buffer).len();
+        buffer(ctx).extend_from_slice(piece);
+        end = buffer(ctx).len();
         ffi::lua_pop(l, 1);
     }
-    let code = &(&(*ctx).buffer)[start..end];
+    let code = &buffer(ctx)[start..end];
     let results = compile(l, code, name);
-    (&mut (*ctx).buffer).truncate(start);
+    buffer(ctx).truncate(start);
     results
 }
 
@@ -327,11 +327,11 @@ unsafe extern "C-unwind" fn rep(l: State) -> c_int {
 
 // ---- numbers ----
 
-/// The next of the random numbers below 2^31: the well-known generator with 48 bits of state.
+/// The next random number, from 0 up to less than 1: the well-known generator with 48 bits of state.
 unsafe fn next_random(l: State) -> f64 {
     let ctx = context(l);
     (*ctx).random = (*ctx).random.wrapping_mul(0x5_deec_e66d).wrapping_add(11) & ((1 << 48) - 1);
-    ((*ctx).random >> 17) as f64 / RANDOM_MAX
+    ((*ctx).random >> 17) as f64 % RANDOM_MAX / RANDOM_MAX
 }
 
 unsafe extern "C-unwind" fn random(l: State) -> c_int {

@@ -1,7 +1,7 @@
 //! The library `struct`: numbers and strings to and from bytes by a format.
 
 use super::state::{
-    CFunction, State, argument_error, check_buffer, check_bytes, context, error, error_on_top, push,
+    CFunction, State, argument_error, buffer, check_buffer, check_bytes, context, error, error_on_top, push,
     set_function,
 };
 use mlua::ffi;
@@ -153,16 +153,16 @@ fn integer_bytes(number: f64) -> [u8; INTEGER_BYTES_MAX] {
 unsafe extern "C-unwind" fn pack(l: State) -> c_int {
     let mut format = Format::new(l);
     let ctx = context(l);
-    (&mut (*ctx).buffer).clear();
+    buffer(ctx).clear();
     let mut arg = 1;
-    while let Some((item, size, gap)) = format.next(l, (&(*ctx).buffer).len()) {
+    while let Some((item, size, gap)) = format.next(l, buffer(ctx).len()) {
         check_buffer(l, gap + size);
-        let length = (&(*ctx).buffer).len();
-        (&mut (*ctx).buffer).resize(length + gap, 0);
+        let length = buffer(ctx).len();
+        buffer(ctx).resize(length + gap, 0);
         arg += c_int::from(!matches!(item, Item::Pad | Item::Control));
         match item {
             Item::Control => {}
-            Item::Pad => (&mut (*ctx).buffer).push(0),
+            Item::Pad => buffer(ctx).push(0),
             Item::Chars | Item::Text => {
                 let text = check_bytes(l, arg);
                 let wanted = if size == 0 { text.len() } else { size };
@@ -170,9 +170,9 @@ unsafe extern "C-unwind" fn pack(l: State) -> c_int {
                     argument_error(l, arg + 1, c"string too short");
                 }
                 check_buffer(l, wanted + 1);
-                (&mut (*ctx).buffer).extend_from_slice(&text[..wanted]);
+                buffer(ctx).extend_from_slice(&text[..wanted]);
                 if item == Item::Text {
-                    (&mut (*ctx).buffer).push(0);
+                    buffer(ctx).push(0);
                 }
             }
             _ => {
@@ -183,12 +183,12 @@ unsafe extern "C-unwind" fn pack(l: State) -> c_int {
                     _ => integer_bytes(number),
                 };
                 format.order(&mut bytes[..size]);
-                (&mut (*ctx).buffer).extend_from_slice(&bytes[..size]);
+                buffer(ctx).extend_from_slice(&bytes[..size]);
             }
         }
     }
     push(l, &(*ctx).buffer);
-    (&mut (*ctx).buffer).clear();
+    buffer(ctx).clear();
     1
 }
 

@@ -28,7 +28,7 @@ pub(super) const BAD_NAME: Wrong = "Library names can only contain letters, numb
 /// The function that libraries call. What it reads is gathered in the state's context, so that an error of
 /// Lua's leaves nothing behind.
 pub(super) unsafe extern "C-unwind" fn register_function(l: State) -> c_int {
-    if (&(*context(l)).registered).is_none() {
+    if all(l).is_none() {
         raise(l, b"redis.register_function can only be called on FUNCTION LOAD command");
     }
     if let Some(wrong) = register(l) {
@@ -55,7 +55,8 @@ unsafe fn register(l: State) -> Option<Wrong> {
 }
 
 unsafe fn all<'a>(l: State) -> Option<&'a mut Vec<Registration>> {
-    (&mut (*context(l)).registered).as_mut()
+    let registered = &mut (*context(l)).registered;
+    registered.as_mut()
 }
 
 unsafe fn last<'a>(l: State) -> &'a mut Registration {

@@ -14,6 +14,9 @@ use std::ffi::{c_int, c_void};
 /// Key in the metatable of a stand-in under which its real table is.
 static REAL: u8 = 0;
 
+/// A library's name, and what pushes it.
+type Library = (&'static [u8], unsafe fn(State));
+
 /// What of Lua's own library stays as it is.
 const KEPT: &[(&[u8], &[&[u8]])] = &[
     (
@@ -77,6 +80,9 @@ pub(super) unsafe fn set_up(l: State, role: Role) {
     }
     debug_assert_eq!(ffi::lua_gettop(l), place::TOP, "the bottom of the stack is as named");
     protect_strings(l);
+    // Lua's list of its own libraries, of which most is not used.
+    ffi::lua_pushnil(l);
+    ffi::lua_setfield(l, ffi::LUA_REGISTRYINDEX, c"_LOADED".as_ptr());
     ffi::lua_gc(l, ffi::LUA_GCCOLLECT, 0);
 }
 
@@ -105,7 +111,7 @@ unsafe fn push_globals(l: State, role: Role) {
         protect(l);
         set_field(l, library);
     }
-    let ours: [(&[u8], unsafe fn(State)); 4] = [
+    let ours: [Library; 4] = [
         (b"cjson", json::push_main),
         (b"cmsgpack", msgpack::push_table),
         (b"struct", pack::push_table),
@@ -198,8 +204,15 @@ unsafe fn stand_in(l: State, index: c_int) {
     ffi::lua_setmetatable(l, index);
 }
 
-/// Pushes what `getmetatable` gives for a stand-in: an empty table that cannot be changed either.
+/// Pushes what `getmetatable` gives for a stand-in: an empty table that cannot be changed either, the same
+/// for all.
 unsafe fn push_hidden_metatable(l: State) {
+    ffi::lua_pushlightuserdata(l, real_key());
+    ffi::lua_rawget_(l, ffi::LUA_REGISTRYINDEX);
+    if ffi::lua_type(l, -1) == ffi::LUA_TTABLE {
+        return;
+    }
+    ffi::lua_pop(l, 1);
     ffi::lua_createtable(l, 0, 0);
     ffi::lua_createtable(l, 0, 3);
     set_function(l, b"__newindex", refuse_write);
@@ -209,6 +222,9 @@ unsafe fn push_hidden_metatable(l: State) {
     ffi::lua_createtable(l, 0, 0);
     ffi::lua_rawset(l, -3);
     ffi::lua_setmetatable(l, -2);
+    ffi::lua_pushlightuserdata(l, real_key());
+    ffi::lua_pushvalue(l, -2);
+    ffi::lua_rawset(l, ffi::LUA_REGISTRYINDEX);
 }
 
 /// Strings have a metatable that all share: it is hidden, and reads from the protected library.

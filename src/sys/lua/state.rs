@@ -98,12 +98,18 @@ pub(super) unsafe fn context(l: State) -> *mut Context {
     data.cast()
 }
 
+/// The buffer of a state.
+#[inline]
+pub(super) unsafe fn buffer<'a>(ctx: *mut Context) -> &'a mut Vec<u8> {
+    &mut (*ctx).buffer
+}
+
 /// Bytes in the buffer, checked against the limit; an error of Lua's beyond it.
 pub(super) unsafe fn check_buffer(l: State, more: usize) {
     let ctx = context(l);
-    let buffered = (&(*ctx).buffer).len().saturating_add(more);
+    let buffered = buffer(ctx).len().saturating_add(more);
     if (*ctx).limit > 0 && buffered.saturating_add((*ctx).used) > (*ctx).limit {
-        (&mut (*ctx).buffer).clear();
+        buffer(ctx).clear();
         error(l, c"not enough memory");
     }
 }

@@ -17,6 +17,9 @@ const STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Percentage of the live bytes at which the collector begins anew.
 const GC_PAUSE: c_int = 150;
 
+/// Compiling makes much garbage and runs little: after so many, the collector goes a step of as many KiB.
+const COMPILES_PER_STEP: u32 = 50;
+
 /// What always lies at the bottom of the main coroutine's stack.
 pub(super) mod place {
     use std::ffi::c_int;
@@ -129,6 +132,8 @@ pub struct Vm {
     fiber: Coroutine<Input, Step, (), DefaultStack>,
     role: Role,
     phase: Box<Phase>,
+    /// Compilations so far.
+    compiled: u32,
 }
 
 // SAFETY: the state, its context and the stack belong to this value alone and hold nothing bound to a
@@ -150,7 +155,7 @@ impl Vm {
         }
         let mut phase = Box::new(Phase::Idle);
         let fiber = fiber(context, &raw mut *phase);
-        Vm { context, fiber, role, phase }
+        Vm { context, fiber, role, phase, compiled: 0 }
     }
 
     fn main(&self) -> State {
@@ -181,9 +186,13 @@ impl Vm {
             return Err(b"precompiled code is not accepted".to_vec());
         }
         let l = self.main();
+        self.compiled += 1;
         // SAFETY: the state is live; loading is protected, and after it no limit holds, so that keeping the
         // function cannot fail.
         unsafe {
+            if self.compiled.is_multiple_of(COMPILES_PER_STEP) {
+                ffi::lua_gc(l, ffi::LUA_GCSTEP, COMPILES_PER_STEP as c_int);
+            }
             (*self.context).limiting = true;
             let status = ffi::luaL_loadbuffer(l, code.as_ptr().cast(), code.len(), name.as_ptr());
             (*self.context).limiting = false;
@@ -368,8 +377,22 @@ impl Vm {
         assert!(*self.phase != Phase::Running, "the script has ended");
         // SAFETY: nothing runs on the state.
         unsafe {
-            ffi::lua_settop(self.main(), place::TOP);
+            let l = self.main();
+            ffi::lua_settop(l, place::TOP);
             state::trim_buffer(self.context);
+            // What one script has piled up is not in the way of the next.
+            let (used, limit) = ((*self.context).used, (*self.context).limit);
+            if limit > 0 && used > limit / 2 {
+                if self.role == Role::Scripts {
+                    ffi::lua_pushvalue(l, place::KEYS);
+                    ffi::lua_pushnil(l);
+                    ffi::lua_rawset(l, place::GLOBALS);
+                    ffi::lua_pushvalue(l, place::ARGV);
+                    ffi::lua_pushnil(l);
+                    ffi::lua_rawset(l, place::GLOBALS);
+                }
+                ffi::lua_gc(l, ffi::LUA_GCCOLLECT, 0);
+            }
         }
         *self.phase = Phase::Idle;
     }
@@ -382,12 +405,6 @@ impl Vm {
             sandbox::set_globals(self.main(), place::GLOBALS);
             (*self.context).registered.take().unwrap_or_default()
         }
-    }
-
-    /// Collects all garbage.
-    pub fn collect(&mut self) {
-        // SAFETY: nothing runs on the state.
-        unsafe { ffi::lua_gc(self.main(), ffi::LUA_GCCOLLECT, 0) };
     }
 }
 
