@@ -47,7 +47,7 @@ impl Server {
         let port = TcpListener::bind("127.0.0.1:0")
             .expect("a working server and folder")
             .local_addr()
-            .unwrap()
+            .expect("a port")
             .port();
         let mut command = Command::new(program);
         command.current_dir(dir).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
