@@ -226,8 +226,8 @@ impl Acl {
             if !user.enabled {
                 ::log::info!(
                     target: "aikv",
-                    "The user '{shown}' is disabled (there is no 'on' modifier in the user description). Make \
-                     sure this is not a configuration error."
+                    "The user '{shown}' is disabled (there is no 'on' modifier in the user description). \
+                     Make sure this is not a configuration error."
                 );
             }
             self.replace(user);
