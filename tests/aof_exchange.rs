@@ -23,7 +23,8 @@ fn fill(client: &mut Client) {
         "XADD stream 5-0 c 1",
         "XDEL stream 1-2",
         "XGROUP CREATE stream group 1-1",
-        "XGROUP CREATECONSUMER stream group idle",
+        // A consumer that never got anything would need snapshots of version 11, which Redis 7.0 does not read.
+        "XREADGROUP GROUP group first COUNT 1 STREAMS stream >",
         "XREADGROUP GROUP group busy STREAMS stream >",
         "XADD emptied 7-7 a b",
         "XTRIM emptied MAXLEN 0",
@@ -93,13 +94,6 @@ fn exchange(writer: Start, reader: Start, preamble: &str) {
     }
 }
 
-/// A server whose snapshots Redis 7.0 reads: consumers that never got anything would need version 11.
-fn aikv_as_of_7_0(dir: &Path, args: &[&str]) -> Running {
-    let mut all = args.to_vec();
-    all.extend_from_slice(&["--rdb-version", "10"]);
-    Running::aikv(dir, &all)
-}
-
 #[test]
 fn our_logs_hold_everything() {
     for preamble in ["yes", "no"] {
@@ -114,7 +108,7 @@ fn redis_and_aikv_load_each_others_logs() {
         return;
     }
     for preamble in ["yes", "no"] {
-        exchange(aikv_as_of_7_0, Running::redis, preamble);
+        exchange(Running::aikv, Running::redis, preamble);
         exchange(Running::redis, Running::aikv, preamble);
     }
 }

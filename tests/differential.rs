@@ -186,7 +186,7 @@ const COMMANDS: &[&[Word]] = &[
         Fixed("GET"),
         Fixed("key:*"),
     ],
-    &[Fixed("SORT"), Key, Fixed("BY"), Fixed("key:*"), Fixed("ALPHA"), Fixed("DESC"), Fixed("STORE"), Key],
+    &[Fixed("SORT"), Key, Fixed("BY"), Fixed("key:*"), Fixed("DESC"), Fixed("STORE"), Key],
     &[Fixed("SORT"), Key, Fixed("DESC"), Fixed("GET"), Fixed("key:*"), Fixed("STORE"), Key],
     &[Fixed("HSET"), Key, Field, Value],
     &[Fixed("HSET"), Key, Field, Value, Field, Int, Field, Value],
