@@ -117,7 +117,6 @@ impl Draft {
         let count = usize::try_from(self.left).unwrap_or(usize::MAX);
         // Only the encoding is chosen ahead; memory is taken as elements come.
         match self.elements {
-            Elements::Ziplists | Elements::Nodes => drop(list::make_quicklist(&mut self.entry)),
             Elements::TextScores | Elements::BinaryScores => {
                 zset::prepare(&mut self.entry, &limits.zset, count, 0);
             }
@@ -170,7 +169,7 @@ impl Draft {
                 let node = listpack::from_values(values.into_iter().map(settled));
                 list::make_quicklist(&mut self.entry).push_listpack(node);
             }
-            Elements::Nodes => self.read_node(input)?,
+            Elements::Nodes => self.read_node(input, limits)?,
             Elements::StreamNodes => {
                 super::stream::read_node(input, stream::view_mut(&mut self.entry), &mut self.value)?;
             }
@@ -201,7 +200,12 @@ impl Draft {
         Ok(())
     }
 
-    fn read_node<R: Read>(&mut self, input: &mut Input<R>) -> Reading<()> {
+    /// Whether the node that is read now is the only one of its list.
+    fn is_only_node(&self) -> bool {
+        self.left == 0 && list::view(&self.entry).is_empty()
+    }
+
+    fn read_node<R: Read>(&mut self, input: &mut Input<R>, limits: &Limits) -> Reading<()> {
         let form = input.length()?;
         if form != container::PLAIN && form != container::PACKED {
             return Err(input.corrupt("Quicklist integrity check failed."));
@@ -210,6 +214,11 @@ impl Draft {
         if form == container::PLAIN && !self.value.is_empty() {
             list::make_quicklist(&mut self.entry).push_plain(&self.value);
             return Ok(());
+        }
+        if form == container::PACKED && self.is_only_node() {
+            // A short list: no row of nodes is begun.
+            let loaded = load(&mut self.entry, limits, PackedKind::List, &self.value);
+            return loaded.map_err(|_| input.corrupt("Listpack integrity check failed."));
         }
         let node = listpack::adopt(&self.value).filter(|_| form == container::PACKED);
         let node = node.ok_or_else(|| input.corrupt("Listpack integrity check failed."))?;

@@ -130,40 +130,48 @@ pub fn decompress(input: &[u8], len: usize) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// As [`decompress`], into a cleared buffer that is used again and again.
+/// As [`decompress`], into a buffer that is used again and again; what was in it goes.
 pub fn decompress_into(input: &[u8], len: usize, out: &mut Vec<u8>) -> Option<()> {
     out.clear();
-    let mut rest = input;
+    if len > input.len().saturating_mul(GROWTH_MAX) {
+        return None;
+    }
+    out.resize(len, 0);
+    let (mut rest, mut to) = (input, 0);
     while let [control, tail @ ..] = rest {
         let control = usize::from(*control);
         if control < LITERALS_MAX {
             let (literals, tail) = tail.split_at_checked(control + 1)?;
-            out.extend_from_slice(literals);
+            out.get_mut(to..to + literals.len())?.copy_from_slice(literals);
+            to += literals.len();
             rest = tail;
         } else {
             let (more, tail) = if control >> 5 == 7 { tail.split_first()? } else { (&0, tail) };
             let (near, tail) = tail.split_first()?;
             let distance = ((control & 0x1f) << 8 | usize::from(*near)) + 1;
-            let start = out.len().checked_sub(distance)?;
-            copy_match(out, start, (control >> 5) + 2 + usize::from(*more));
+            let length = (control >> 5) + 2 + usize::from(*more);
+            copy_match(out, to, distance, length)?;
+            to += length;
             rest = tail;
         }
-        if out.len() > len {
-            return None;
-        }
     }
-    (out.len() == len).then_some(())
+    (to == len).then_some(())
 }
 
-/// Appends `length` bytes from `start` on; they may overlap the end, which repeats them.
-fn copy_match(out: &mut Vec<u8>, start: usize, length: usize) {
-    if start + length <= out.len() {
-        out.extend_from_within(start..start + length);
+/// Copies `length` bytes from `distance` before `to`; they may reach beyond it, which repeats them.
+fn copy_match(out: &mut [u8], to: usize, distance: usize, length: usize) -> Option<()> {
+    let start = to.checked_sub(distance)?;
+    if length > out.len() - to {
+        return None;
+    }
+    if distance >= length {
+        out.copy_within(start..start + length, to);
     } else {
-        for at in start..start + length {
-            out.push(out[at]);
+        for at in 0..length {
+            out[to + at] = out[start + at];
         }
     }
+    Some(())
 }
 
 #[cfg(test)]

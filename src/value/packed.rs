@@ -2,10 +2,12 @@
 //! costs no allocation of its own and one cache miss less. Gives the packed encodings of all types a
 //! [`Buffer`] to work on. Knows no encoding.
 
-use super::{Entry, Object};
+use super::{Entry, Object, Value};
 use crate::collections::blob::Blob;
 use crate::collections::buffer::Buffer;
 use crate::collections::entry::{MAX_INLINE, NewPayload, Payload, PayloadMut};
+use crate::collections::hash::hash_key;
+use std::collections::HashSet;
 
 /// A blob that shrinks to this size goes back into its entry; well below the size at which it leaves.
 const BACK_INLINE: usize = 160;
@@ -27,6 +29,19 @@ pub(super) fn payload(bytes: &[u8]) -> NewPayload<'_, Object> {
         0..=MAX_INLINE => NewPayload::Inline(bytes),
         _ => NewPayload::Blob(Blob::from_slice(bytes)),
     }
+}
+
+/// Whether no two of these values, which are kept as a listpack of ours keeps them, are the same. Hashes are
+/// compared first: the values themselves only when two hashes are the same.
+pub(super) fn are_distinct<'a>(values: impl Iterator<Item = Value<'a>> + Clone) -> bool {
+    let hash = |value| match value {
+        Value::Int(n) => hash_key(&i64::to_le_bytes(n)),
+        Value::Str(bytes) => hash_key(bytes),
+    };
+    let mut hashes: Vec<u64> = values.clone().map(hash).collect();
+    hashes.sort_unstable();
+    let mut seen = HashSet::new();
+    hashes.windows(2).all(|pair| pair[0] != pair[1]) || values.into_iter().all(|value| seen.insert(value))
 }
 
 /// The packed bytes of an entry that holds some, to be changed.

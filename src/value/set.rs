@@ -318,8 +318,7 @@ pub(super) fn load_intset(entry: &mut Entry, limits: &Limits, bytes: &[u8]) -> R
 /// Makes a value from a listpack of a file; see [`super::load`].
 pub(super) fn load_listpack(entry: &mut Entry, limits: &Limits, bytes: &[u8]) -> Result<(), Unfit> {
     let lp = listpack::adopt(bytes).ok_or(Unfit)?;
-    let mut seen = HashSet::new();
-    if !listpack::iter(&lp).all(|value| seen.insert(value)) {
+    if !packed::are_distinct(listpack::iter(&lp)) {
         return Err(Unfit);
     }
     entry.set_payload(Kind::Set as u8, packed::payload(&lp));

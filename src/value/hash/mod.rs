@@ -409,9 +409,7 @@ pub fn remove_due(entry: &mut Entry, now_ms: i64, max: usize, each: &mut dyn FnM
 pub(super) fn load(entry: &mut Entry, limits: &Limits, bytes: &[u8], stride: usize) -> Result<(), Unfit> {
     let lp = listpack::adopt(bytes).ok_or(Unfit)?;
     let count = listpack::len(&lp);
-    let mut seen = HashSet::with_capacity(count / stride);
-    let mut names = listpack::iter(&lp).step_by(stride);
-    if !count.is_multiple_of(stride) || !names.all(|name| seen.insert(name)) {
+    if !count.is_multiple_of(stride) || !packed::are_distinct(listpack::iter(&lp).step_by(stride)) {
         return Err(Unfit);
     }
     match stride {

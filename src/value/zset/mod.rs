@@ -271,15 +271,13 @@ pub fn fit(entry: &mut Entry, limits: &Limits, longest: usize) {
 pub(super) fn load(entry: &mut Entry, limits: &Limits, bytes: &[u8]) -> Result<(), Unfit> {
     let lp = listpack::adopt(bytes).ok_or(Unfit)?;
     let count = listpack::len(&lp);
-    let mut seen = HashSet::with_capacity(count / 2);
-    let mut values = listpack::iter(&lp);
-    while let Some(member) = values.next() {
-        if !seen.insert(member) || !values.next().is_some_and(pairs::is_score) {
-            return Err(Unfit);
-        }
+    let members = listpack::iter(&lp).step_by(2);
+    let mut scores = listpack::iter(&lp).skip(1).step_by(2);
+    if !count.is_multiple_of(2) || !scores.all(pairs::is_score) || !packed::are_distinct(members.clone()) {
+        return Err(Unfit);
     }
     entry.set_payload(Kind::Zset as u8, packed::payload(&lp));
-    let long = seen.iter().any(|member| member.len() > limits.max_listpack_value);
+    let long = members.clone().any(|member| member.len() > limits.max_listpack_value);
     if long || count / 2 > limits.max_listpack_entries || !in_order(&lp) {
         make_tree(entry);
     }
