@@ -171,8 +171,22 @@ impl Server {
     pub(super) fn reply_error(&mut self, client: &mut Client, error: &CmdError) {
         client.reply.error(error.as_bytes());
         if !error.is_counted() {
-            self.stats.counters.error_replies += 1;
-            self.stats.errors.count(error.code());
+            self.count_error(error.code());
+        }
+    }
+
+    /// Counts an error reply by its code.
+    pub(super) fn count_error(&mut self, code: &[u8]) {
+        self.stats.counters.error_replies += 1;
+        if let Some(codes) = self.stats.errors.count(code) {
+            let names: Vec<_> = codes.keys().map(|code| String::from_utf8_lossy(code)).collect();
+            log::warn!(
+                target: "aikv",
+                "Errorstats stopped adding new errors: there are too many codes. CONFIG RESETSTAT begins anew."
+            );
+            log::warn!(target: "aikv", "Current errors code list ({}): {}", names.len(), names.join(", "));
+            let weight = codes.len();
+            self.keyspace.background().drop_later(Box::new(codes), weight);
         }
     }
 

@@ -355,10 +355,7 @@ impl Server {
         if !errors.is_empty() {
             self.stats.commands.failed(command.id);
         }
-        for code in errors {
-            self.stats.counters.error_replies += 1;
-            self.stats.errors.count(&code);
-        }
+        errors.iter().for_each(|code| self.count_error(code));
         match failure {
             None => Ok(Outcome::Done),
             Some(failure) if failure.counted => Err(CmdError::counted(failure.text)),

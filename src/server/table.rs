@@ -46,7 +46,7 @@ pub struct Command {
     pub handler: Handler,
     /// All its ACL categories.
     pub acl: Acl,
-    /// Argument of the first key when that is fixed, else 0.
+    /// Argument of the first key, for fetching its memory ahead; 0: it is not at a fixed place.
     pub first_key: usize,
     /// Its subcommands, by lower-case short name.
     pub subcommands: Vec<(&'static str, &'static Command)>,
@@ -214,7 +214,12 @@ fn leak(
     subcommands: Vec<(&'static str, &'static Command)>,
 ) -> &'static Command {
     let row = |spec: &'static Spec, variants| {
-        let (acl, first_key) = (spec.acl_categories(), fixed_first_key(spec));
+        let acl = spec.acl_categories();
+        let first_key = match handler {
+            // Behind the count of keys, if there are any: memory is fetched ahead for nothing at worst.
+            Handler::Script(..) => 3,
+            _ => fixed_first_key(spec),
+        };
         let subcommands = subcommands.clone();
         Box::leak(Box::new(Command { id, spec, handler, acl, first_key, subcommands, variants }))
     };

@@ -14,19 +14,20 @@ pub struct ErrorStats {
 }
 
 impl ErrorStats {
-    /// Counts an error reply.
-    pub fn count(&mut self, code: &[u8]) {
+    /// Counts an error reply. When there are too many codes, what was counted of them is given back to be
+    /// dropped.
+    pub fn count(&mut self, code: &[u8]) -> Option<BTreeMap<Vec<u8>, u64>> {
         if let Some(n) = self.codes.get_mut(code) {
             *n += 1;
         } else if !self.disabled {
             if self.codes.len() >= CODES_MAX {
-                self.codes.clear();
-                self.codes.insert(b"ERRORSTATS_DISABLED".to_vec(), 1);
+                let off = BTreeMap::from([(b"ERRORSTATS_DISABLED".to_vec(), 1)]);
                 self.disabled = true;
-                return;
+                return Some(std::mem::replace(&mut self.codes, off));
             }
             self.codes.insert(code.to_vec(), 1);
         }
+        None
     }
 
     /// Codes and counts, sorted by code.

@@ -40,6 +40,22 @@ pub const ROWS: &[Row] = &[
     Row { name: "SET pipeline 1", pipeline: 1, prepare: strings, make: set, reply: 5, limit: 0.95 },
     Row { name: "ZADD pipeline 64", pipeline: 64, prepare: zset, make: zadd, reply: 4, limit: 0.50 },
     Row { name: "ZRANGE_100", pipeline: 16, prepare: zset, make: zrange_100, reply: 2306, limit: 0.50 },
+    Row {
+        name: "EVAL pipeline 16",
+        pipeline: 16,
+        prepare: strings_and_script,
+        make: eval,
+        reply: 71,
+        limit: 0.50,
+    },
+    Row {
+        name: "EVALSHA pipeline 16",
+        pipeline: 16,
+        prepare: strings_and_script,
+        make: evalsha,
+        reply: 71,
+        limit: 0.50,
+    },
     Row { name: "LPUSH pipeline 64", pipeline: 64, prepare: long_list, make: lpush, reply: 11, limit: 0.50 },
     Row {
         name: "LRANGE_100 pipeline 16",
@@ -76,6 +92,11 @@ pub const ROWS: &[Row] = &[
     Row { name: "XADD pipeline 64", pipeline: 64, prepare: stream, make: xadd, reply: 31, limit: 0.60 },
 ];
 
+/// The script of the rows EVAL and EVALSHA.
+const SCRIPT: &[u8] = b"return redis.call('get',KEYS[1])";
+/// Its digest.
+const SHA: &[u8] = b"fd758d1589d044dd850a6f05d52f2eefd27f033f";
+
 fn key(n: u64) -> [u8; 16] {
     let mut key = *b"key:000000000000";
     let digits = format!("{:012}", n % KEYS);
@@ -92,6 +113,19 @@ fn strings(_: &mut Client, port: u16) {
             next += 1;
         });
     }
+}
+
+fn strings_and_script(client: &mut Client, port: u16) {
+    strings(client, port);
+    client.ask(&[b"SCRIPT", b"LOAD", SCRIPT]);
+}
+
+fn eval(out: &mut Vec<u8>, n: u64) {
+    encode(out, &[b"EVAL", SCRIPT, b"1", &key(n)]);
+}
+
+fn evalsha(out: &mut Vec<u8>, n: u64) {
+    encode(out, &[b"EVALSHA", SHA, b"1", &key(n)]);
 }
 
 fn get(out: &mut Vec<u8>, n: u64) {

@@ -69,6 +69,8 @@ pub(super) unsafe fn set_up(l: State, role: Role) {
     }
     base::remember(l);
     ffi::lua_settop(l, 0);
+    ffi::lua_pushvalue(l, ffi::LUA_GLOBALSINDEX);
+    let original = ffi::luaL_ref(l, ffi::LUA_REGISTRYINDEX);
     ffi::lua_pushcclosure(l, api::on_error, 0);
     push_globals(l, role);
     push_scripts_globals(l);
@@ -79,11 +81,26 @@ pub(super) unsafe fn set_up(l: State, role: Role) {
         push(l, name);
     }
     debug_assert_eq!(ffi::lua_gettop(l), place::TOP, "the bottom of the stack is as named");
+    forget_library(l, original);
     protect_strings(l);
-    // Lua's list of its own libraries, of which most is not used.
+    ffi::lua_gc(l, ffi::LUA_GCCOLLECT, 0);
+}
+
+/// Lets go of Lua's own libraries, of which not all is used: they hang on a list of Lua's and on the globals
+/// it began with, which every function of the library refers to.
+unsafe fn forget_library(l: State, globals: c_int) {
     ffi::lua_pushnil(l);
     ffi::lua_setfield(l, ffi::LUA_REGISTRYINDEX, c"_LOADED".as_ptr());
-    ffi::lua_gc(l, ffi::LUA_GCCOLLECT, 0);
+    ffi::lua_rawgeti_(l, ffi::LUA_REGISTRYINDEX, globals);
+    ffi::lua_pushnil(l);
+    while ffi::lua_next(l, -2) != 0 {
+        ffi::lua_pop(l, 1);
+        ffi::lua_pushvalue(l, -1);
+        ffi::lua_pushnil(l);
+        ffi::lua_rawset(l, -4);
+    }
+    ffi::lua_pop(l, 1);
+    ffi::luaL_unref(l, ffi::LUA_REGISTRYINDEX, globals);
 }
 
 /// Pushes the table behind the globals: what of the library is kept, and ours.

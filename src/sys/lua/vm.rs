@@ -16,10 +16,12 @@ use std::ffi::{CStr, c_int};
 /// matcher recurses once per item of a pattern, whose length is limited; pages not touched cost nothing.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Percentage of the live bytes at which the collector begins anew.
-const GC_PAUSE: c_int = 150;
+const GC_PAUSE: c_int = 200;
 
-/// Compiling makes much garbage and runs little: after so many, the collector goes a step of as many KiB.
+/// Compiling makes much garbage and runs little: after so many, the collector goes a step.
 const COMPILES_PER_STEP: u32 = 50;
+/// Size of that step, in KiB.
+const STEP_KIB: c_int = 200;
 
 /// What always lies at the bottom of the main coroutine's stack.
 pub(super) mod place {
@@ -192,7 +194,7 @@ impl Vm {
         // function cannot fail.
         unsafe {
             if self.compiled.is_multiple_of(COMPILES_PER_STEP) {
-                ffi::lua_gc(l, ffi::LUA_GCSTEP, COMPILES_PER_STEP as c_int);
+                ffi::lua_gc(l, ffi::LUA_GCSTEP, STEP_KIB);
             }
             (*self.context).limiting = true;
             let status = ffi::luaL_loadbuffer(l, code.as_ptr().cast(), code.len(), name.as_ptr());
