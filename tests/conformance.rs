@@ -162,6 +162,9 @@ fn key_spec_text(spec: &KeySpec) -> String {
     format!("{begin}>{find}:{}", flags.collect::<Vec<_>>().join("+"))
 }
 
+/// Commands that Redis does not have, but Valkey.
+const BEYOND: &[&str] = &["SCRIPT SHOW"];
+
 #[test]
 fn rows_agree_with_the_facts() {
     let facts = facts();
@@ -169,6 +172,9 @@ fn rows_agree_with_the_facts() {
     for command in table().rows() {
         let spec = command.spec;
         let name = name_of(spec);
+        if BEYOND.contains(&name.as_str()) {
+            continue;
+        }
         let Some(fact) = facts.get(&name) else {
             faults.push(format!("{name}: not a core command of Redis"));
             continue;

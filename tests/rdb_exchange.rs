@@ -44,14 +44,21 @@ impl Reply {
 
 impl Server {
     fn start(program: &str, dir: &Path) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .expect("a working server and folder")
+            .local_addr()
+            .expect("a port")
+            .port();
         let mut command = Command::new(program);
         command.current_dir(dir).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.args(["--enable-debug-command", "yes"]).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the program starts");
         let begin = Instant::now();
         let stream = loop {
-            assert!(child.try_wait().unwrap().is_none(), "{program} ended: it could not load the data");
+            assert!(
+                child.try_wait().expect("a working server and folder").is_none(),
+                "{program} ended: it could not load the data"
+            );
             assert!(begin.elapsed() < Duration::from_secs(30), "{program} does not answer");
             match TcpStream::connect(("127.0.0.1", port)) {
                 Ok(stream) => break stream,
@@ -206,9 +213,12 @@ fn floats(server: &mut Server) -> Vec<f64> {
         let Reply::Array(pairs) = server.words(&format!("ZRANGE {key} 0 -1 WITHSCORES")) else {
             panic!("no array")
         };
-        let scores =
-            pairs.into_iter().skip(1).step_by(2).map(|score| String::from_utf8(score.bytes()).unwrap());
-        all.extend(scores.map(|score| score.parse::<f64>().unwrap()));
+        let scores = pairs
+            .into_iter()
+            .skip(1)
+            .step_by(2)
+            .map(|score| String::from_utf8(score.bytes()).expect("a working server and folder"));
+        all.extend(scores.map(|score| score.parse::<f64>().expect("a working server and folder")));
     }
     assert_eq!(all.len(), 2 * FLOATS.len());
     all
@@ -234,7 +244,7 @@ fn must_succeed(output: &Output) {
 
 /// Fills and saves one server; the other loads what it saved.
 fn exchange(rng: &mut Rng, from: fn(&Path) -> Server, to: fn(&Path) -> Server, checker: &[&str]) {
-    let dir = TempDir::new().unwrap();
+    let dir = TempDir::new().expect("a working server and folder");
     let mut source = from(dir.path());
     fill(&mut source, rng);
     let digest = source.digest();
@@ -280,7 +290,8 @@ fn payloads_are_exchanged_in_both_directions() {
     if !redis_is_there() {
         return;
     }
-    let (dirs, mut rng) = ([TempDir::new().unwrap(), TempDir::new().unwrap()], seeded());
+    let (dirs, mut rng) =
+        ([TempDir::new().expect("a working server and folder"), TempDir::new().unwrap()], seeded());
     let (mut aikv, mut redis) = (Server::aikv(dirs[0].path()), Server::redis(dirs[1].path()));
     for i in 0..KEYS {
         let key = format!("key:{i}").into_bytes();

@@ -150,7 +150,7 @@ options! {
         "rdb-save-incremental-fsync" rdb_save_incremental_fsync: bool = true, YesNo, MODIFIABLE;
         /// Delete snapshot files that were only made for replication.
         "rdb-del-sync-files" rdb_del_sync_files: bool = false, YesNo, MODIFIABLE;
-        /// Check the structure of RESTORE payloads in depth.
+        /// Count the RESTORE payloads whose structure is checked in depth: that is always done.
         "sanitize-dump-payload" sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No, OneOf,
             MODIFIABLE;
         /// Keep an append-only log of all writes.

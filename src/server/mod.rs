@@ -39,7 +39,7 @@ use crate::sys::background::Background;
 use crate::sys::clock::Clock;
 use crate::tracking::Tracking;
 use blocking::Blocking;
-use client::{Client, Clients, Close, Peer, Role};
+use client::{Client, Clients, Close, Peer};
 use multi::Watches;
 use std::net::SocketAddr;
 use table::{Command, Table};
@@ -229,8 +229,7 @@ impl Server {
     /// A server with empty databases. `seed` makes its random choices repeatable. The error says what is
     /// wrong with a rename-command directive.
     pub fn new(config: Config, clock: Clock, seed: u64, background: Background) -> Result<Server, String> {
-        let renames = config.renamed_commands.clone();
-        let table = Table::new(&renames).map_err(|(name, error)| match error {
+        let table = Table::new(&config.renamed_commands).map_err(|(name, error)| match error {
             table::RenameError::Unknown => format!("No such command in rename-command: {name}"),
             table::RenameError::Taken => format!("Target command name already exists: {name}"),
         })?;
@@ -238,14 +237,11 @@ impl Server {
         let keyspace = Keyspace::new(config.databases as usize, access, seed, background);
         let acl = Acl::new(Catalog::new(table.rows().iter().map(|c| c.spec).collect()));
         let stats = Stats::new(table.rows().len());
-        let mut clients = Clients::default();
-        let mut of_scripts = clients.internal(0);
-        of_scripts.role = Role::Script;
-        let runner = script::Runner::new(config.lua_memory_limit as usize, seed, of_scripts);
+        let runner = script::Runner::new(config.lua_memory_limit as usize, seed);
         let mut server = Server {
             config,
             keyspace,
-            clients,
+            clients: Clients::default(),
             table,
             unit: Unit::default(),
             blocking: Blocking::default(),

@@ -7,7 +7,7 @@
 
 use super::Server;
 use super::blocking::Blocked;
-use super::client::{Client, ReplyMode};
+use super::client::{Client, Clients, ReplyMode, Role};
 use super::gate::{Reject, bit};
 use super::multi::Queued;
 use super::table::{Command, Handler, ScriptSource};
@@ -68,7 +68,9 @@ struct Pending {
 
 impl Runner {
     /// No scripts yet. They may hold `limit` bytes (0: any number).
-    pub fn new(limit: usize, seed: u64, client: Box<Client>) -> Runner {
+    pub fn new(limit: usize, seed: u64) -> Runner {
+        let mut client = Clients::default().internal(0);
+        client.role = Role::Script;
         Runner {
             scripts: Scripts::new(limit, seed),
             client: Some(client),
@@ -252,8 +254,8 @@ impl Server {
         let name = self.runner.scripts.running_name();
         log::warn!(
             target: "aikv",
-            "Slow script detected: still in execution after {ms} milliseconds. You can try killing the script \
-             using the {with} command. Script name is: {}.",
+            "Slow script detected: still in execution after {ms} milliseconds. You can try killing the \
+             script using the {with} command. Script name is: {}.",
             String::from_utf8_lossy(&name)
         );
         self.arm(bit::BUSY, true);

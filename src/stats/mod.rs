@@ -71,6 +71,8 @@ pub struct Counters {
     pub eviction_exceeded_us: u64,
     /// Forks so far.
     pub forks: u64,
+    /// RESTORE payloads that were checked in depth because sanitize-dump-payload asks for it.
+    pub sanitized_payloads: u64,
     /// Microseconds the last fork took.
     pub latest_fork_us: u64,
 }

@@ -7,6 +7,7 @@
 
 use crate::util::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 /// A client's number.
@@ -259,12 +260,12 @@ impl Tracking {
     /// What is to be told of prefixes since the last time.
     pub fn take_broadcasts(&mut self) -> Vec<Broadcast> {
         let noted = std::mem::take(&mut self.noted);
-        let mut take = |prefix: &Box<[u8]>| {
+        let mut take = |prefix: &[u8]| {
             let state = self.prefixes.get_mut(prefix)?;
             let clients = state.clients.iter().copied().collect();
             Some(Broadcast { clients, keys: std::mem::take(&mut state.keys).into_iter().collect() })
         };
-        noted.iter().filter_map(&mut take).collect()
+        noted.iter().filter_map(|prefix| take(prefix)).collect()
     }
 
     /// Forgets all keys (they are all gone).
@@ -295,10 +296,10 @@ fn check_overlap(own: Option<&BTreeSet<Box<[u8]>>>, given: &[Box<[u8]>]) -> Resu
     let mut seen: BTreeSet<Box<[u8]>> = BTreeSet::new();
     for prefix in given {
         if let Some(existing) = own.and_then(|own| overlapping(own, prefix)) {
-            return Err(Overlap::Existing(prefix.clone(), existing.clone()));
+            return Err(Overlap::Existing(prefix.clone(), existing.into()));
         }
         if let Some(first) = overlapping(&seen, prefix) {
-            return Err(Overlap::Given(first.clone(), prefix.clone()));
+            return Err(Overlap::Given(first.into(), prefix.clone()));
         }
         seen.insert(prefix.clone());
     }
@@ -306,11 +307,15 @@ fn check_overlap(own: Option<&BTreeSet<Box<[u8]>>>, given: &[Box<[u8]>]) -> Resu
 }
 
 /// The member of a set in which none begins with another, that begins with `prefix` or the other way round.
-fn overlapping<'a>(set: &'a BTreeSet<Box<[u8]>>, prefix: &Box<[u8]>) -> Option<&'a Box<[u8]>> {
+fn overlapping<'a>(set: &'a BTreeSet<Box<[u8]>>, prefix: &[u8]) -> Option<&'a [u8]> {
     // The empty prefix alone may stand beside others: it is added when none is given.
     let before = set.first().filter(|first| first.is_empty());
-    let before = before.or_else(|| set.range(..prefix.clone()).next_back().filter(|p| prefix.starts_with(p)));
-    before.or_else(|| set.range(prefix.clone()..).next().filter(|p| p.starts_with(prefix)))
+    let below = || set.range::<[u8], _>((Unbounded, Excluded(prefix))).next_back();
+    let from = || set.range::<[u8], _>((Included(prefix), Unbounded)).next();
+    let found = before
+        .or_else(|| below().filter(|p| prefix.starts_with(p)))
+        .or_else(|| from().filter(|p| p.starts_with(prefix)));
+    found.map(|found| &**found)
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ mod tests {
                      rbs=16394 rbp=0 obl=16384 oll=1 omem=10 tot-mem=";
         assert!(line.starts_with(start), "{line}");
         assert!(
-            line.ends_with(" events=rw cmd=NULL user=default redir=-1 resp=2 lib-name= lib-ver=\n"),
+            line.ends_with(" events=rw cmd=NULL user=(superuser) redir=-1 resp=2 lib-name= lib-ver=\n"),
             "{line}"
         );
     }

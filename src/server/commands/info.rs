@@ -334,6 +334,7 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("tracking_total_prefixes", s.tracking.prefixes());
     f.add("unexpected_error_replies", c.unexpected_error_replies);
     f.add("total_error_replies", c.error_replies);
+    f.add("dump_payload_sanitizations", c.sanitized_payloads);
     f.add("total_reads_processed", c.reads);
     f.add("total_writes_processed", c.writes);
     f.add("io_threaded_reads_processed", 0);

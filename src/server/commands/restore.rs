@@ -171,6 +171,8 @@ fn read_payload(
     if !dump::verify(payload, checksum) {
         return Err(BAD_PAYLOAD);
     }
+    let asked = server.config.sanitize_dump_payload != crate::config::SanitizeDumpPayload::No;
+    server.stats.counters.sanitized_payloads += u64::from(asked);
     let limits = Limits::from_config(&server.config);
     match dump::restore(payload, key, expiry, &limits) {
         Ok(Some(entry)) => Ok(entry),

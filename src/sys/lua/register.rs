@@ -23,7 +23,8 @@ pub struct Registration {
 type Wrong = &'static str;
 
 /// A name that cannot be a function's or a library's.
-pub(super) const BAD_NAME: Wrong = "Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
+pub(super) const BAD_NAME: Wrong = "Library names can only contain letters, numbers, or underscores(_) \
+                                    and must be at least one character long";
 
 /// The function that libraries call. What it reads is gathered in the state's context, so that an error of
 /// Lua's leaves nothing behind.

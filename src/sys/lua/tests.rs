@@ -422,7 +422,8 @@ fn json_both_ways() {
         ("return {cjson.encode_max_depth(), cjson.encode_invalid_numbers('null')}", "*2 1000 'null'"),
         ("cjson.encode_sparse_array(true) return cjson.encode({[1000]=1})", "'{\\\"1000\\\":1}'"),
         (
-            "local c = cjson.new() c.encode_max_depth(1) return {c.encode_max_depth(), cjson.encode_max_depth()}",
+            "local c = cjson.new() c.encode_max_depth(1) \
+             return {c.encode_max_depth(), cjson.encode_max_depth()}",
             "*2 1 1000",
         ),
     ]);

@@ -1,6 +1,7 @@
 //! The machine: compiles code, runs it step by step on a stack of its own, and gives what it returned.
 //!
-//! States: idle -> (`begin`, `begin_load`) ready -> (`resume`) waiting for an answer, or done -> (`end`) idle.
+//! States: idle -> (`begin`, `begin_load`) ready -> (`resume`) waiting for an answer, or done
+//! -> (`end`) idle.
 
 use super::convert::{self, Out};
 use super::register::Registration;
