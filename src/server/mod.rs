@@ -351,6 +351,7 @@ impl Server {
         self.runner.is_parked()
             || self.memory.evicting
             || self.is_loading()
+            || self.aof.is_holding()
             || !self.resumed.is_empty()
             || !self.pending_writes.is_empty()
     }

@@ -6,6 +6,7 @@
 
 mod client;
 mod load;
+mod log;
 mod peer;
 mod probes;
 mod snapshots;

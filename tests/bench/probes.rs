@@ -17,6 +17,8 @@ pub const PROBES: &[(&str, Probe)] = &[
     ("stalls while growing", stalls),
     ("expiry lag", expiry_lag),
     ("idle connections", idle_connections),
+    ("log: sets under always", crate::log::sets_under_always),
+    ("log: gets beside sets", crate::log::gets_beside_sets),
     ("snapshots", crate::snapshots::rates),
     ("snapshots in the background", crate::snapshots::in_background),
 ];

@@ -8,7 +8,9 @@
 //!
 //! How bytes get to the disk depends on `appendfsync`:
 //! - `always`: what a turn appended is shipped to the thread that syncs, which writes and syncs it in one go;
-//!   meanwhile the next shipment gathers. Replies wait for their position (group commit).
+//!   meanwhile the next shipment gathers. Replies wait for their position (group commit). Clients that were
+//!   just answered are about to write again, so a shipment waits a little for as many writes as there were
+//!   before: else they fall into two halves that take turns at the disk.
 //! - `everysec`, `no`: written before the turn's replies leave; synced once a second by the thread, or never.
 //!   While a sync runs, a write may have to wait for it, so it is put off for up to two seconds.
 //!
@@ -38,6 +40,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// A shipment waits for more writes for this part of the time that the last one took, at most so long.
+const HOLD_SHARE: u64 = 5;
+const HOLD_MAX_NS: u64 = 1_000_000;
 /// Milliseconds between two syncs under `everysec`.
 const SYNC_PERIOD_MS: u64 = 1000;
 /// Milliseconds a write is put off for while a sync runs.
@@ -65,6 +70,19 @@ struct Job {
     file: Arc<LogFile>,
     /// The bytes on their way, and how they got there. None: only a sync.
     shipment: Option<Arc<Mutex<Shipped>>>,
+    /// Units in the shipment.
+    units: u64,
+    /// When it began, in monotonic nanoseconds.
+    begun_ns: u64,
+}
+
+/// How long a shipment waits for more.
+#[derive(Clone, Copy, Default)]
+struct Hold {
+    /// Units with which it goes at once.
+    units: u64,
+    /// When it goes all the same, in monotonic nanoseconds.
+    until_ns: u64,
 }
 
 /// A shipment and, when it has ended, how.
@@ -107,6 +125,11 @@ pub struct Aof {
     file: Option<Arc<LogFile>>,
     annotator: Option<Annotator>,
     buffer: Vec<u8>,
+    /// Units in the buffer.
+    units: u64,
+    hold: Hold,
+    /// Whether the buffer waits for more.
+    holding: bool,
     jobs: VecDeque<Job>,
     next_token: u64,
     /// When the last sync under `everysec` began, and since when a write is put off, in monotonic
@@ -151,15 +174,28 @@ impl Aof {
         self.sync_wanted = true;
     }
 
+    /// Whether a shipment waits for less time than the loop would sleep.
+    #[inline]
+    pub fn is_holding(&self) -> bool {
+        self.holding
+    }
+
     fn is_shipping(&self) -> bool {
         self.jobs.iter().any(|job| job.shipment.is_some())
     }
 
     /// Lets the thread work on a file.
-    fn job(&mut self, upto: u64, shipment: Option<Arc<Mutex<Shipped>>>) -> (u64, Arc<LogFile>) {
+    fn job(
+        &mut self,
+        upto: u64,
+        begun_ns: u64,
+        shipment: Option<Arc<Mutex<Shipped>>>,
+    ) -> (u64, Arc<LogFile>) {
         let file = Arc::clone(self.file.as_ref().expect("there is a file"));
         self.next_token += 1;
-        self.jobs.push_back(Job { token: self.next_token, upto, file: Arc::clone(&file), shipment });
+        let (token, units) = (self.next_token, std::mem::take(&mut self.units));
+        let job = Job { token, upto, file: Arc::clone(&file), shipment, units, begun_ns };
+        self.jobs.push_back(job);
         (self.next_token, file)
     }
 
@@ -189,6 +225,7 @@ impl Server {
             annotator.mark(&mut aof.buffer);
         }
         aof.appended += bytes.len() as u64;
+        aof.units += 1;
         aof.last_append_ms = self.now.mono_ms();
     }
 
@@ -234,10 +271,15 @@ impl Server {
 
     /// Ships the buffer to the thread, which writes and syncs it; one shipment at a time.
     fn ship(&mut self) {
-        if !self.aof.jobs.is_empty() {
-            return;
+        let now_ns = self.clock.mono_ns();
+        let aof = &mut self.aof;
+        aof.holding = aof.jobs.is_empty()
+            && !aof.buffer.is_empty()
+            && aof.units < aof.hold.units
+            && now_ns < aof.hold.until_ns;
+        if aof.jobs.is_empty() && !aof.holding {
+            self.ship_now();
         }
-        self.ship_now();
     }
 
     fn ship_now(&mut self) {
@@ -247,7 +289,9 @@ impl Server {
         let bytes = std::mem::take(&mut aof.buffer);
         let shipped = Shipped { shipment: Shipment { file, bytes, delay }, delivery: None };
         let shipped = Arc::new(Mutex::new(shipped));
-        let (token, _) = aof.job(aof.appended, Some(Arc::clone(&shipped)));
+        aof.holding = false;
+        let begun_ns = self.clock.mono_ns();
+        let (token, _) = aof.job(aof.appended, begun_ns, Some(Arc::clone(&shipped)));
         let work = move || {
             let mut shipped = shipped.lock().unwrap_or_else(PoisonError::into_inner);
             let (delivery, result) = shipped.shipment.deliver();
@@ -316,7 +360,7 @@ impl Server {
     /// Lets the thread sync what was written so far.
     fn sync_later(&mut self) {
         let upto = self.aof.written;
-        let (token, file) = self.aof.job(upto, None);
+        let (token, file) = self.aof.job(upto, self.clock.mono_ns(), None);
         self.keyspace.background().work_later(Box::new(move || file.sync()), token);
     }
 
@@ -340,6 +384,10 @@ impl Server {
                     self.aof.synced = self.aof.synced.max(job.upto);
                 }
                 if let Some((_, bytes)) = delivery {
+                    let now_ns = self.clock.mono_ns();
+                    let wait_ns = ((now_ns - job.begun_ns) / HOLD_SHARE).min(HOLD_MAX_NS);
+                    let units = self.aof.units + job.units;
+                    self.aof.hold = Hold { units, until_ns: now_ns + wait_ns };
                     self.reuse_buffer(bytes);
                 }
                 self.release_replies();
