@@ -1,5 +1,6 @@
-//! Snapshots and DUMP payloads, exchanged with a real redis-server (7.0): what one saves, the other loads, and
-//! both then have the same digest. Runs when redis-server is on PATH. The seed can be given with AIKV_SEED.
+//! Snapshots and DUMP payloads, exchanged with a real redis-server (7.0): what one saves, the other loads,
+//! and both then have the same digest. Runs when redis-server is on PATH. The seed can be given with
+//! AIKV_SEED.
 
 use aikv::util::rng::Rng;
 use std::io::{BufRead, BufReader, Read, Write};

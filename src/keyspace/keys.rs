@@ -15,7 +15,7 @@ impl Keyspace {
         let entry = self.take(from.0, from.1).expect("the caller found the source");
         self.remove(to.0, to.1, Free::Server);
         let entry = entry.renamed(to.1.bytes);
-        self.insert_entry(to.0, to.1, entry);
+        self.insert_entry(to.0, to.1.hash, entry);
     }
 
     /// Copies value and expiry of a key that exists to a key that does not.
@@ -23,7 +23,7 @@ impl Keyspace {
         let source = self.peek(from.0, from.1).expect("the caller found the source");
         let mut entry = duplicate(&source, to.1.bytes);
         entry.set_clock(self.access.fresh());
-        self.insert_entry(to.0, to.1, entry);
+        self.insert_entry(to.0, to.1.hash, entry);
     }
 
     /// A random key, if there is any.

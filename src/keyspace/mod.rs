@@ -337,25 +337,25 @@ impl Keyspace {
     ) -> Mut<'_, Entry> {
         let mut entry = Entry::new(key.bytes, new_kind as u8, payload, expiry);
         entry.set_clock(self.access.fresh());
-        self.insert_entry(db, key, entry)
+        self.insert_entry(db, key.hash, entry)
     }
 
     /// Adds a complete entry under a key that is known to be absent.
-    fn insert_entry(&mut self, db: usize, key: Key<'_>, entry: Entry) -> Mut<'_, Entry> {
-        self.changes.record(db, key.bytes, event::NEW, Effect::EventOnly);
+    fn insert_entry(&mut self, db: usize, hash: u64, entry: Entry) -> Mut<'_, Entry> {
+        self.changes.record(db, entry.key(), event::NEW, Effect::EventOnly);
         let now_ms = self.now_ms;
         let d = &mut self.dbs[db];
         // A key that is over may still be there, hidden.
         if self.expiry == Expiry::Hide
-            && let Some(hidden) = d.table.remove(key.hash, key.bytes)
+            && let Some(hidden) = d.table.remove(hash, entry.key())
         {
             d.forget(&hidden);
         }
         if let Some(at) = entry.expiry() {
-            d.file(key.hash, None, at, now_ms);
+            d.file(hash, None, at, now_ms);
         }
-        d.refile_parts(key.hash, None, next_part_expiry(&entry), now_ms);
-        d.table.insert_new(key.hash, entry)
+        d.refile_parts(hash, None, next_part_expiry(&entry), now_ms);
+        d.table.insert_new(hash, entry)
     }
 
     /// Removes a key. True if it was there. The caller reports the change.

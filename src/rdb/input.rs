@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::io::{self, Read};
 
 /// Bytes asked of the source at once.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 64 << 10;
 /// A buffer that had to hold a bigger string than this is given back behind it.
 const BUFFER_KEPT: usize = 1 << 20;
 /// Strings from this length on are read straight to where they stay.
@@ -191,9 +191,17 @@ impl<R: Read> Input<R> {
     #[inline]
     pub fn string_into(&mut self, out: &mut Vec<u8>) -> Reading<()> {
         out.clear();
-        match self.string()? {
-            Text::Integer(n) => crate::util::num::push_i64(out, n),
-            Text::Bytes(bytes) => out.extend_from_slice(bytes),
+        match self.length_or_special()? {
+            Length::Plain(n) => {
+                let n = usize::try_from(n).map_err(|_| self.fault(Fault::Ended))?;
+                out.extend_from_slice(self.take(n)?);
+            }
+            Length::Special(special::LZF) => self.unpack(out)?,
+            Length::Special(encoding) => {
+                if let Text::Integer(n) = self.special_string(encoding)? {
+                    crate::util::num::push_i64(out, n);
+                }
+            }
         }
         Ok(())
     }
@@ -219,17 +227,23 @@ impl<R: Read> Input<R> {
             special::INT16 => Text::Integer(i64::from(i16::from_le_bytes(self.array()?))),
             special::INT32 => Text::Integer(i64::from(i32::from_le_bytes(self.array()?))),
             special::LZF => {
-                let (packed, len) = (self.length()?, self.length()?);
-                let packed = usize::try_from(packed).map_err(|_| self.fault(Fault::Ended))?;
-                let len = usize::try_from(len).unwrap_or(usize::MAX);
                 let mut unpacked = std::mem::take(&mut self.unpacked);
-                let done = lzf::decompress_into(self.take(packed)?, len, &mut unpacked);
+                let done = self.unpack(&mut unpacked);
                 self.unpacked = unpacked;
-                done.ok_or_else(|| self.corrupt("Invalid LZF compressed string"))?;
+                done?;
                 Text::Bytes(&self.unpacked)
             }
             unknown => return Err(self.fault(Fault::unknown("string encoding", unknown))),
         })
+    }
+
+    /// A compressed string, behind the byte that says so.
+    fn unpack(&mut self, out: &mut Vec<u8>) -> Reading<()> {
+        let (packed, len) = (self.length()?, self.length()?);
+        let packed = usize::try_from(packed).map_err(|_| self.fault(Fault::Ended))?;
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let done = lzf::decompress_into(self.take(packed)?, len, out);
+        done.ok_or_else(|| self.corrupt("Invalid LZF compressed string"))
     }
 
     fn blob(&mut self, len: u64) -> Reading<Blob> {

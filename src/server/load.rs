@@ -4,6 +4,7 @@
 use super::aof::Found;
 use super::gate::bit;
 use super::{NetOp, Server, child};
+use crate::collections::hash::hash_key;
 use crate::keyspace::access::Policy;
 use crate::keyspace::{Expiry, Free, Key, Keyspace};
 use crate::rdb::read::{Refusal, Verify, is_newer};
@@ -107,6 +108,27 @@ struct IntoKeyspace<'a> {
     duplicates: Duplicates,
     delay_us: i32,
     now_s: i64,
+    /// Entries on their way into the tables: the memory they will touch is being fetched.
+    waiting: Vec<(usize, u64, Entry)>,
+}
+
+/// Entries whose buckets are fetched together.
+const WAITING_MAX: usize = 16;
+
+impl IntoKeyspace<'_> {
+    /// Puts the waiting entries into the tables.
+    fn settle(&mut self) -> Result<(), Refusal> {
+        for (db, hash, entry) in self.waiting.drain(..) {
+            let Err(entry) = self.keyspace.adopt_hashed(db, hash, entry) else { continue };
+            if self.duplicates == Duplicates::Refuse {
+                let key = String::from_utf8_lossy(entry.key());
+                return Err(format!("RDB has duplicated key '{key}' in DB {db}"));
+            }
+            self.keyspace.remove(db, Key::new(entry.key()), Free::Server);
+            assert!(self.keyspace.adopt_hashed(db, hash, entry).is_ok(), "the old key was removed");
+        }
+        Ok(())
+    }
 }
 
 impl Sink for IntoKeyspace<'_> {
@@ -162,14 +184,10 @@ impl Sink for IntoKeyspace<'_> {
         entry.set_clock(clock);
         self.tally.loaded.keys += 1;
         child::delay(self.delay_us, self.tally.loaded.keys);
-        let Err(entry) = self.keyspace.adopt(self.tally.db, entry) else { return Ok(()) };
-        if self.duplicates == Duplicates::Refuse {
-            let key = String::from_utf8_lossy(entry.key());
-            return Err(format!("RDB has duplicated key '{key}' in DB {}", self.tally.db));
-        }
-        self.keyspace.remove(self.tally.db, Key::new(entry.key()), Free::Server);
-        assert!(self.keyspace.adopt(self.tally.db, entry).is_ok(), "the old key was removed");
-        Ok(())
+        let (db, hash) = (self.tally.db, hash_key(entry.key()));
+        self.keyspace.prefetch_bucket(db, hash);
+        self.waiting.push((db, hash, entry));
+        if self.waiting.len() == WAITING_MAX { self.settle() } else { Ok(()) }
     }
 
     fn empty(&mut self, key: &[u8]) {
@@ -259,8 +277,11 @@ impl Server {
             duplicates,
             delay_us: self.config.key_load_delay,
             now_s: self.now.wall_ms / 1000,
+            waiting: Vec::with_capacity(WAITING_MAX),
         };
         let progress = loading.loader.step(&mut sink, budget)?;
+        let settled = sink.settle();
+        settled.map_err(|reason| RdbError { offset: loading.position(), fault: Fault::Refused(reason) })?;
         loading.done = progress == Progress::Done;
         Ok(progress)
     }

@@ -1,5 +1,5 @@
-//! Measures of snapshots: what saving and loading a key costs, and what a snapshot in the background costs the
-//! clients of a server.
+//! Measures of snapshots: what saving and loading a key costs, and what a snapshot in the background costs
+//! the clients of a server.
 
 use crate::client::{Client, Fleet, encode};
 use crate::peer::Kind;
@@ -146,8 +146,8 @@ pub fn in_background(rivals: &[Kind]) -> Vec<Line> {
     ]
 }
 
-/// Overwrites random keys one by one, at most for this long, and as long as `running` says so when it is asked
-/// now and then; the longest wait in milliseconds.
+/// Overwrites random keys one by one, at most for this long, and as long as `running` says so when it is
+/// asked now and then; the longest wait in milliseconds.
 fn longest_wait(writer: &mut Client, keys: u64, at_most: Duration, mut running: impl FnMut() -> bool) -> f64 {
     let (begin, mut longest, mut seed) = (Instant::now(), Duration::ZERO, 1u64);
     let asks = at_most > Duration::from_secs(10);
