@@ -182,7 +182,8 @@ impl Server {
             let names: Vec<_> = codes.keys().map(|code| String::from_utf8_lossy(code)).collect();
             log::warn!(
                 target: "aikv",
-                "Errorstats stopped adding new errors: there are too many codes. CONFIG RESETSTAT begins anew."
+                "Errorstats stopped adding new errors: there are too many codes. CONFIG RESETSTAT begins \
+                 anew."
             );
             log::warn!(target: "aikv", "Current errors code list ({}): {}", names.len(), names.join(", "));
             let weight = codes.len();

@@ -38,6 +38,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "SET pipeline 16", pipeline: 16, prepare: strings, make: set, reply: 5, limit: 0.55 },
     Row { name: "GET pipeline 1", pipeline: 1, prepare: strings, make: get, reply: 71, limit: 0.95 },
     Row { name: "SET pipeline 1", pipeline: 1, prepare: strings, make: set, reply: 5, limit: 0.95 },
+    Row { name: "INCR pipeline 64", pipeline: 64, prepare: counters, make: incr, reply: 10, limit: 0.40 },
     Row { name: "ZADD pipeline 64", pipeline: 64, prepare: zset, make: zadd, reply: 4, limit: 0.50 },
     Row { name: "ZRANGE_100", pipeline: 16, prepare: zset, make: zrange_100, reply: 2306, limit: 0.50 },
     Row {
@@ -105,11 +106,20 @@ fn key(n: u64) -> [u8; 16] {
 }
 
 fn strings(_: &mut Client, port: u16) {
+    fill(port, VALUE);
+}
+
+/// Counters of seven digits, which stay that long, so that the length of replies is known.
+fn counters(_: &mut Client, port: u16) {
+    fill(port, b"1000000");
+}
+
+fn fill(port: u16, value: &[u8]) {
     let mut next = 0;
     let mut fleet = Fleet::connect(port, 10);
     while next < KEYS {
         fleet.round(100, 5, &mut |out| {
-            encode(out, &[b"SET", &key(next), VALUE]);
+            encode(out, &[b"SET", &key(next), value]);
             next += 1;
         });
     }
@@ -126,6 +136,10 @@ fn eval(out: &mut Vec<u8>, n: u64) {
 
 fn evalsha(out: &mut Vec<u8>, n: u64) {
     encode(out, &[b"EVALSHA", SHA, b"1", &key(n)]);
+}
+
+fn incr(out: &mut Vec<u8>, n: u64) {
+    encode(out, &[b"INCR", &key(n)]);
 }
 
 fn get(out: &mut Vec<u8>, n: u64) {
