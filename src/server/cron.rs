@@ -131,7 +131,7 @@ impl Server {
     pub(super) fn end_pause(&mut self) {
         self.pause = None;
         self.arm(super::gate::bit::PAUSE, false);
-        if self.replay.is_none() {
+        if !self.replaying {
             self.keyspace.expiry = crate::keyspace::Expiry::Remove;
         }
         for slot in std::mem::take(&mut self.postponed) {

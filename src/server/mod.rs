@@ -144,8 +144,10 @@ pub struct Server {
     pub unsynced: durable::Unsynced,
     /// Slots of clients with output that waits for the log.
     pub gated: Vec<usize>,
-    /// The log that is being loaded.
+    /// The log that is being loaded; out of its place while a step of it runs.
     pub replay: Option<Box<replay::Replay>>,
+    /// Whether a log is being loaded.
+    pub replaying: bool,
     /// Things for `net` to do.
     pub net_ops: Vec<NetOp>,
     /// Slots of clients that are shown all commands (see `commands/monitor.rs`).
@@ -261,6 +263,7 @@ impl Server {
             unsynced: durable::Unsynced::default(),
             gated: Vec::new(),
             replay: None,
+            replaying: false,
             net_ops: Vec::new(),
             monitors: Vec::new(),
             pause: None,
@@ -366,7 +369,7 @@ impl Server {
 
     /// Whether data is being loaded.
     pub fn is_loading(&self) -> bool {
-        self.loading.is_some() || self.replay.is_some()
+        self.loading.is_some() || self.replaying
     }
 
     // ---- clients ----

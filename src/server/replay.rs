@@ -120,6 +120,7 @@ impl Server {
             started_ns: self.now.mono_ns,
             begun: false,
         }));
+        self.replaying = true;
         signals::set_urgency(Urgency::Loading);
         self.arm(gate::bit::LOADING, true);
         self.keyspace.expiry = Expiry::Ignore;
@@ -323,6 +324,7 @@ impl Server {
 
     /// The end of the loading, good or bad.
     fn end_replay(&mut self, replay: &Replay, failure: Option<Failure>) {
+        self.replaying = false;
         signals::set_urgency(Urgency::Normal);
         self.keyspace.expiry = Expiry::Remove;
         self.mark_saved(self.keyspace.changes.dirty);

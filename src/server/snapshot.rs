@@ -247,7 +247,7 @@ impl Server {
 
     /// FLUSHALL: a snapshot of what is gone is of no use; one of nothing is.
     pub(super) fn flushed_all(&mut self) {
-        if std::mem::take(&mut self.snapshots.reloading) {
+        if std::mem::take(&mut self.snapshots.reloading) || self.is_loading() {
             return;
         }
         let saving = self.child.as_ref().is_some_and(|child| child.job == Job::Snapshot);

@@ -215,7 +215,6 @@ impl Server {
             Change::Flush(None) => {
                 self.flushed_all();
                 (0..self.keyspace.databases()).for_each(|db| self.blocking.db_ready(db));
-                self.flushed_all();
             }
         }
     }

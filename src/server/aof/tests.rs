@@ -302,6 +302,23 @@ fn torn_transactions_are_cut_off_whole() {
 }
 
 #[test]
+fn loading_writes_nothing_to_the_log() {
+    let mut world = World::new(&[("enable-debug-command", "yes")]);
+    let client = world.client();
+    world.send(client, &["FLUSHALL", "MULTI", "SET a 1", "SET b 2", "EXEC", "SET c 3"]);
+    let appended = world.server.aof.appended;
+    let digest = load().unwrap();
+    world.send(client, &["DEBUG LOADAOF"]);
+    world.settle();
+    assert!(!world.server.is_loading());
+    assert_eq!(world.server.aof.appended, appended);
+    assert_eq!(load().unwrap(), digest);
+    world.send(client, &["SET d 4"]);
+    world.settle();
+    assert_eq!(reloaded(&["a", "d"]), [Some(b"1".to_vec()), Some(b"4".to_vec())]);
+}
+
+#[test]
 fn waitaof_answers_when_the_write_is_on_disk() {
     let mut world = World::new(&[("appendfsync", "no")]);
     let client = world.client();
