@@ -3,7 +3,7 @@
 use super::args::Cursor;
 use super::error::{self, CmdError, CmdResult};
 use super::hash::{ADDS, HASH, READS, change_or_create, find_for_change};
-use super::scan::{ScanOptions, Scanned, empty_scan, parse_cursor};
+use super::scan::{ScanOptions, Scanned, empty_scan, parse_cursor, reply_scan};
 use super::spec::{Flags, KeySpec, Spec, access, key};
 use super::{Ctx, DataFn, Outcome, args, of_kind};
 use crate::keyspace::change::{Event, class};
@@ -242,23 +242,20 @@ fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
         return Ok(Outcome::Done);
     };
     let options = ScanOptions::parse(ctx.args, 3, Scanned::Fields)?;
-    let (reply, mut found) = (&mut *ctx.reply, 0);
-    let mark = reply.mark();
-    let wants = |field: Value<'_>| options.wants(field.bytes(&mut Digits::default()));
-    let next = hash::view(&entry, now_ms).scan(cursor, options.count, &mut |item| {
-        if wants(item.field) {
-            value::reply(item.field, reply);
-            found += 1;
-            if !options.no_values {
-                value::reply(item.value, reply);
+    reply_scan(ctx.reply, |reply| {
+        let mut found = 0;
+        let wants = |field: Value<'_>| options.wants(field.bytes(&mut Digits::default()));
+        let next = hash::view(&entry, now_ms).scan(cursor, options.count, &mut |item| {
+            if wants(item.field) {
+                value::reply(item.field, reply);
                 found += 1;
+                if !options.no_values {
+                    value::reply(item.value, reply);
+                    found += 1;
+                }
             }
-        }
-    });
-    reply.insert_head(mark, |head| {
-        head.array(2);
-        head.bulk_int(next as i64);
-        head.array(found);
+        });
+        (next, found)
     });
     Ok(Outcome::Done)
 }

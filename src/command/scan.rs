@@ -133,22 +133,32 @@ pub(super) fn empty_scan(reply: &mut Reply) {
     reply.array(0);
 }
 
-fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
-    let cursor = parse_cursor(ctx.args.get(1))?;
-    let options = ScanOptions::parse(ctx.args, 2, Scanned::Keys)?;
-    let (reply, mut found) = (&mut *ctx.reply, 0);
+/// Writes the reply of a SCAN command: the next cursor, then what `walk` writes. It gives the next cursor and
+/// the number of elements written.
+pub(super) fn reply_scan(reply: &mut Reply, walk: impl FnOnce(&mut Reply) -> (u64, usize)) {
     let mark = reply.mark();
-    let next = ctx.ks.scan(ctx.db, cursor, options.count, &mut |entry| {
-        let right_kind = options.kind.is_none_or(|wanted| wanted == Some(kind(entry)));
-        if right_kind && options.wants(entry.key()) {
-            reply.bulk(entry.key());
-            found += 1;
-        }
-    });
+    let (next, found) = walk(reply);
     reply.insert_head(mark, |head| {
         head.array(2);
         head.bulk_int(next as i64);
         head.array(found);
+    });
+}
+
+fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
+    let cursor = parse_cursor(ctx.args.get(1))?;
+    let options = ScanOptions::parse(ctx.args, 2, Scanned::Keys)?;
+    let (ks, db) = (&mut *ctx.ks, ctx.db);
+    reply_scan(ctx.reply, |reply| {
+        let mut found = 0;
+        let next = ks.scan(db, cursor, options.count, &mut |entry| {
+            let right_kind = options.kind.is_none_or(|wanted| wanted == Some(kind(entry)));
+            if right_kind && options.wants(entry.key()) {
+                reply.bulk(entry.key());
+                found += 1;
+            }
+        });
+        (next, found)
     });
     Ok(Outcome::Done)
 }

@@ -3,7 +3,7 @@
 use super::args::{Cursor, int};
 use super::error::{self, CmdError, CmdResult};
 use super::hash_more::{random_count, repeated_count};
-use super::scan::{ScanOptions, Scanned, empty_scan, parse_cursor};
+use super::scan::{ScanOptions, Scanned, empty_scan, parse_cursor, reply_scan};
 use super::spec::{Acl, Flags, KeySpec, SPEC, Spec, access, key};
 use super::{Ctx, DataFn, Outcome, Propagate, of_kind};
 use crate::keyspace::change::{Event, class, event};
@@ -428,19 +428,16 @@ fn sscan(ctx: &mut Ctx<'_>) -> CmdResult {
         return Ok(Outcome::Done);
     };
     let options = ScanOptions::parse(ctx.args, 3, Scanned::Elements)?;
-    let (reply, mut found) = (&mut *ctx.reply, 0);
-    let mark = reply.mark();
-    let wants = |member: Value<'_>| options.wants(member.bytes(&mut Digits::default()));
-    let next = set::view(&entry).scan(cursor, options.count, &mut |member| {
-        if wants(member) {
-            value::reply(member, reply);
-            found += 1;
-        }
-    });
-    reply.insert_head(mark, |head| {
-        head.array(2);
-        head.bulk_int(next as i64);
-        head.array(found);
+    reply_scan(ctx.reply, |reply| {
+        let mut found = 0;
+        let wants = |member: Value<'_>| options.wants(member.bytes(&mut Digits::default()));
+        let next = set::view(&entry).scan(cursor, options.count, &mut |member| {
+            if wants(member) {
+                value::reply(member, reply);
+                found += 1;
+            }
+        });
+        (next, found)
     });
     Ok(Outcome::Done)
 }

@@ -4,7 +4,7 @@
 use super::args::is;
 use super::error::{self, CmdError, CmdResult, wrong_arity};
 use super::hash_more::{random_count, repeated_count};
-use super::scan::{ScanOptions, Scanned, parse_cursor};
+use super::scan::{ScanOptions, Scanned, parse_cursor, reply_scan};
 use super::spec::{Acl, Flags, KeySpec, SPEC, Spec, access, key};
 use super::string::{ADDS, READS_FAST, READS_KEY};
 use super::{Ctx, DataFn, Outcome, of_kind};
@@ -626,23 +626,20 @@ fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
         return Ok(Outcome::Done);
     };
     let options = ScanOptions::parse(ctx.args, 3, Scanned::Elements)?;
-    let (reply, mut found) = (&mut *ctx.reply, 0);
-    let mark = reply.mark();
-    let mut digits = value::Digits::default();
-    let mut text = Vec::new();
-    let next = zset::view(&entry).scan(cursor, options.count, &mut |member, score| {
-        if options.wants(member.bytes(&mut digits)) {
-            text.clear();
-            num::push_f64(&mut text, score);
-            value::reply(member, reply);
-            reply.bulk(&text);
-            found += 2;
-        }
-    });
-    reply.insert_head(mark, |head| {
-        head.array(2);
-        head.bulk_int(next as i64);
-        head.array(found);
+    reply_scan(ctx.reply, |reply| {
+        let mut found = 0;
+        let mut digits = value::Digits::default();
+        let mut text = Vec::new();
+        let next = zset::view(&entry).scan(cursor, options.count, &mut |member, score| {
+            if options.wants(member.bytes(&mut digits)) {
+                text.clear();
+                num::push_f64(&mut text, score);
+                value::reply(member, reply);
+                reply.bulk(&text);
+                found += 2;
+            }
+        });
+        (next, found)
     });
     Ok(Outcome::Done)
 }

@@ -299,12 +299,14 @@ impl Server {
             return self.refuse_waiting(client, waiting, &error);
         }
         let (start, before) = (client.output_end(), self.aof.appended);
-        let (command, args) = (waiting.command, waiting.args.clone());
         let outer = std::mem::replace(&mut self.unit.client, client.id);
         self.enter_unit();
         let outcome = self.call(client, waiting.command, waiting.args.as_args(), Hashed::default());
-        match outcome {
-            Outcome::Block(_) => client.blocked = Some(Box::new(Blocked::Keys(waiting))),
+        let served = match outcome {
+            Outcome::Block(_) => {
+                client.blocked = Some(Box::new(Blocked::Keys(waiting)));
+                None
+            }
             Outcome::Free(_) | Outcome::Park => unreachable!("a command that waits for keys does no more"),
             Outcome::Done => {
                 self.blocking.remove(client.id, &waiting);
@@ -312,11 +314,14 @@ impl Server {
                 self.update_listeners();
                 self.resume(client);
                 self.queue_write(client);
+                Some(waiting)
             }
-        }
+        };
         self.leave_unit();
-        if self.aof.gating || self.aof.appended != before {
-            self.gate_reply(client, command, &args.as_args(), start, before);
+        if let Some(served) = served
+            && (self.aof.gating || self.aof.appended != before)
+        {
+            self.gate_reply(client, served.command, &served.args.as_args(), start, before);
         }
         self.unit.client = outer;
         self.take_late_pushes(client);

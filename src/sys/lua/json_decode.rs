@@ -200,7 +200,7 @@ impl Parser {
         Token::String
     }
 
-    /// The character of `\uXXXX`, or of two of them, and the length of the escape.
+    /// The character of an escape `\u` with four hexadecimal digits, or of a pair of them, and its length.
     fn unicode_escape(&self) -> Option<(char, usize)> {
         let unit = |from: usize| {
             let digits = self.rest().get(from..from + 4)?;
