@@ -38,6 +38,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hset",
+            member: 2,
             arity: -4,
             flags: ADDS,
             keys: UPDATES,
@@ -56,6 +57,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hmset",
+            member: 2,
             arity: -4,
             flags: ADDS,
             keys: UPDATES,
@@ -77,6 +79,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hsetnx",
+            member: 2,
             arity: 4,
             flags: ADDS,
             keys: &[key(1, access::RW | access::INSERT)],
@@ -89,6 +92,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hget",
+            member: 2,
             arity: 3,
             flags: READS_FAST,
             keys: READS,
@@ -106,6 +110,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hexists",
+            member: 2,
             arity: 3,
             flags: READS_FAST,
             keys: ASKS,
@@ -118,6 +123,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hstrlen",
+            member: 2,
             arity: 3,
             flags: READS_FAST,
             keys: ASKS,
@@ -131,6 +137,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hmget",
+            member: 2,
             arity: -3,
             flags: READS_FAST,
             keys: READS,
@@ -144,6 +151,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hdel",
+            member: 2,
             arity: -3,
             flags: Flags::WRITE.with(Flags::FAST),
             keys: &[key(1, access::RW | access::DELETE)],

@@ -22,6 +22,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hincrby",
+            member: 2,
             arity: 4,
             flags: ADDS,
             keys: COUNTS_IN,
@@ -34,6 +35,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hincrbyfloat",
+            member: 2,
             arity: 4,
             flags: ADDS,
             keys: COUNTS_IN,

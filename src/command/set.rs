@@ -30,6 +30,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "sadd",
+            member: 2,
             arity: -3,
             flags: WRITES_FAST.with(Flags::DENYOOM),
             keys: &[key(1, access::RW | access::INSERT)],
@@ -44,6 +45,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "srem",
+            member: 2,
             arity: -3,
             flags: WRITES_FAST,
             keys: &[key(1, access::RW | access::DELETE)],
@@ -73,6 +75,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "sismember",
+            member: 2,
             arity: 3,
             flags: READS_FAST,
             keys: ASKS,
@@ -90,6 +93,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "smismember",
+            member: 2,
             arity: -3,
             flags: READS_FAST,
             keys: READS,

@@ -15,6 +15,9 @@ pub struct Spec {
     pub acl: Acl,
     /// Where its keys are.
     pub keys: &'static [KeySpec],
+    /// Index of the first argument that is a member of the collection at the first key (a field of a hash),
+    /// so that its memory can be fetched ahead; 0: none.
+    pub member: usize,
     /// Which arguments are channels (ACL).
     pub channels: Channels,
     /// The family it is documented under.
@@ -46,6 +49,7 @@ pub const SPEC: Spec = Spec {
     flags: Flags(0),
     acl: Acl(0),
     keys: &[],
+    member: 0,
     channels: Channels::None,
     group: "generic",
     since: "1.0.0",

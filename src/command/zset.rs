@@ -29,6 +29,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zadd",
+            member: 3,
             arity: -4,
             flags: ADDS.with(Flags::FAST),
             keys: &[key(1, access::RW | access::UPDATE)],
@@ -48,6 +49,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zincrby",
+            member: 3,
             arity: 4,
             flags: ADDS.with(Flags::FAST),
             keys: &[key(1, access::RW | access::ACCESS | access::UPDATE)],
@@ -62,6 +64,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zrem",
+            member: 2,
             arity: -3,
             flags: Flags::WRITE.with(Flags::FAST),
             keys: REMOVES_FROM_KEY,
@@ -90,6 +93,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zscore",
+            member: 2,
             arity: 3,
             flags: READS_FAST,
             keys: READS_KEY,
@@ -103,6 +107,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zmscore",
+            member: 2,
             arity: -3,
             flags: READS_FAST,
             keys: READS_KEY,
@@ -117,6 +122,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zrank",
+            member: 2,
             summary: "Returns the number of members below a member of a sorted set.",
             ..RANK
         },
@@ -125,6 +131,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zrevrank",
+            member: 2,
             summary: "Returns the number of members above a member of a sorted set.",
             ..RANK
         },

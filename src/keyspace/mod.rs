@@ -15,7 +15,7 @@ use crate::collections::entry::NewPayload;
 use crate::collections::hash::hash_key;
 use crate::sys::background::Background;
 use crate::util::rng::Rng;
-use crate::value::{Entry, Kind, Object, kind, next_part_expiry};
+use crate::value::{self, Entry, Kind, MemberTable, Object, kind, next_part_expiry};
 use access::AccessClock;
 use change::{ChangeLog, Effect, Event, event};
 pub use db::Db;
@@ -175,6 +175,13 @@ impl Keyspace {
     #[inline]
     pub fn prefetch_entry(&self, db: usize, hash: u64) {
         self.dbs[db].table.prefetch_entry(hash);
+    }
+
+    /// The third stage, for requests that name a member of a collection: its table, if it has one.
+    #[inline]
+    pub fn member_table(&self, db: usize, key: Key<'_>) -> Option<MemberTable<'_>> {
+        let entry = self.dbs[db].table.get(key.hash, key.bytes)?;
+        value::member_table(entry.into_payload())
     }
 
     // ---- looking up ----

@@ -20,8 +20,10 @@ pub mod zset;
 pub use crate::collections::listpack::{Digits, Value};
 pub use crate::collections::sorted::Direction;
 
+use crate::collections::dict::{Dict, Slot};
+use crate::collections::element::Field;
 use crate::collections::entry::{NewPayload, Payload};
-use crate::collections::{listpack, size_class};
+use crate::collections::{listpack, size_class, sorted};
 use crate::config::Config;
 use crate::resp::Reply;
 use crate::util::rng::Rng;
@@ -141,6 +143,69 @@ pub fn is_empty(entry: &Entry) -> bool {
 pub fn next_part_expiry(entry: &Entry) -> Option<i64> {
     match entry.payload() {
         Payload::Object(Object::Hash(_)) => hash::view(entry, i64::MIN).next_expiry(),
+        _ => None,
+    }
+}
+
+/// The table in which a big collection finds its members, for fetching their memory ahead.
+#[derive(Clone, Copy)]
+pub enum MemberTable<'a> {
+    /// Of a set.
+    Set(&'a set::Table),
+    /// Of a hash.
+    Hash(&'a Dict<Field>),
+    /// Of a sorted set.
+    Zset(&'a Dict<sorted::Member>),
+}
+
+impl MemberTable<'_> {
+    /// Brings a part of the memory that a lookup of `hash` will touch into the cache. The stages follow from
+    /// one another; between two of them there is to be work on other members.
+    #[inline]
+    pub fn prefetch(self, stage: Stage, hash: u64) {
+        match self {
+            MemberTable::Set(table) => stage.of(table, hash),
+            MemberTable::Hash(table) => stage.of(table, hash),
+            MemberTable::Zset(table) => stage.of(table, hash),
+        }
+    }
+}
+
+/// What is fetched of a table, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The word that tells where the bucket is.
+    Directory,
+    /// The bucket.
+    Bucket,
+    /// The bucket, and what an insertion touches besides.
+    BucketForInsert,
+    /// The member.
+    Member,
+}
+
+impl Stage {
+    #[inline(always)]
+    fn of<E: Slot>(self, table: &Dict<E>, hash: u64) {
+        match self {
+            Stage::Directory => table.prefetch_directory(hash),
+            Stage::Bucket => table.prefetch_bucket(hash),
+            Stage::BucketForInsert => {
+                table.prefetch_bucket(hash);
+                table.prefetch_counts(hash);
+            }
+            Stage::Member => table.prefetch_entry(hash),
+        }
+    }
+}
+
+/// The table of a big collection; none if the value is small or has no members.
+#[inline]
+pub fn member_table(value: Payload<'_, Object>) -> Option<MemberTable<'_>> {
+    match value {
+        Payload::Object(Object::Set(table)) => Some(MemberTable::Set(table)),
+        Payload::Object(Object::Hash(hash::Large::Table(table))) => Some(MemberTable::Hash(table.fields())),
+        Payload::Object(Object::Zset(set)) => Some(MemberTable::Zset(set.table())),
         _ => None,
     }
 }

@@ -205,6 +205,14 @@ impl<E: Slot> Dict<E> {
         }
     }
 
+    /// The line that an insertion touches besides: the counts of the segment.
+    #[inline]
+    pub fn prefetch_counts(&self, hash: u64) {
+        if let Some(segment) = self.segment(hash) {
+            prefetch(std::ptr::from_ref(segment.header()));
+        }
+    }
+
     /// Third stage, when the home bucket has arrived: fetches the likely element (its first two lines when
     /// it begins in the second half of one).
     #[inline]

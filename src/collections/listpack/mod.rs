@@ -41,6 +41,12 @@ pub fn len(lp: &[u8]) -> usize {
     }
 }
 
+/// Bytes of the listpack at the beginning of `bytes`, as its head says.
+#[inline]
+pub fn total_bytes(bytes: &[u8]) -> usize {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize
+}
+
 /// Whether there is no element.
 #[inline]
 pub fn is_empty(lp: &[u8]) -> bool {
