@@ -86,8 +86,8 @@ struct Hold {
 
 impl Hold {
     /// After a job of this length, with so many units on their way round: clients that write again at once
-    /// take the loop about [`UNIT_NS`] each. If that is less than a job takes, all of them in one shipment get
-    /// more done; if not, half of them are served while the other half is on its way to the disk.
+    /// take the loop about [`UNIT_NS`] each. If that is less than a job takes, all of them in one shipment
+    /// get more done; if not, half of them are served while the other half is on its way to the disk.
     fn after(units: u64, job_ns: u64, now_ns: u64) -> Hold {
         let gather_ns = units * UNIT_NS;
         match gather_ns < job_ns {
