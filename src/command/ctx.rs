@@ -111,6 +111,12 @@ impl<'a> Ctx<'a> {
         self.ks.now_ms()
     }
 
+    /// What has a deadline up to this time is over, see [`Keyspace::over_ms`].
+    #[inline]
+    pub fn over_ms(&self) -> i64 {
+        self.ks.over_ms()
+    }
+
     /// How lists are kept.
     #[inline]
     pub fn list_limits(&self) -> list::Limits {

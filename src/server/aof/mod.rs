@@ -22,6 +22,8 @@
 //! In both states writes are refused (MISCONF) and reads go on.
 
 mod failure;
+#[cfg(test)]
+mod late_tests;
 mod open;
 mod rewrite;
 mod switch;
