@@ -422,6 +422,21 @@ fn who_does_not_read_is_closed_at_the_limit() {
 }
 
 #[test]
+fn a_reply_that_nobody_may_take_is_not_finished() {
+    let limits = "normal 1mb 0 0 pubsub 1mb 0 0";
+    let server = Server::start(&["--client-output-buffer-limit", limits]);
+    let mut client = server.connect();
+    client.ask(b"SADD s member\r\nHSET h field value\r\nZADD z 1 member\r\n", ":1\r\n:1\r\n:1\r\n");
+    for command in ["SRANDMEMBER s", "HRANDFIELD h", "ZRANDMEMBER z"] {
+        let mut greedy = server.connect();
+        // Finished, it would be of forty gigabytes.
+        let _closed_in_between = greedy.stream.write_all(format!("{command} -4000000000\r\n").as_bytes());
+        assert!(greedy.rest().len() < 4 << 20, "{command}");
+    }
+    client.ask(b"PING\r\n", "+PONG\r\n");
+}
+
+#[test]
 fn endless_requests_are_cut_off() {
     let server = Server::start(&["--client-query-buffer-limit", "1mb"]);
     let mut client = server.connect();

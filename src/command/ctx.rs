@@ -54,6 +54,9 @@ pub struct Ctx<'a> {
     hashed: Hashed,
 }
 
+/// Replies up to this size are sent whatever the limits are.
+const REPLY_BYTES_FREE: u64 = 1 << 20;
+
 /// The hash of one argument, computed before the command ran (for prefetching).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hashed {
@@ -99,6 +102,16 @@ impl<'a> Ctx<'a> {
             return Key { bytes, hash: self.hashed.hash };
         }
         Key::new(bytes)
+    }
+
+    /// Pending bytes from which on a reply need not be finished: a client with so much is cut off.
+    pub fn reply_bytes_max(&self) -> usize {
+        let limits = &self.config.client_output_buffer_limit;
+        match (limits.normal.hard, limits.pubsub.hard) {
+            _ if self.in_script => usize::MAX,
+            (0, _) | (_, 0) => usize::MAX,
+            (normal, pubsub) => normal.max(pubsub).max(REPLY_BYTES_FREE) as usize,
+        }
     }
 
     /// Argument `i` as an integer.

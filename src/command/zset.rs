@@ -600,7 +600,7 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     if scores == Scores::With && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(error::OUT_OF_RANGE);
     }
-    let mut rng = ctx.ks.rng.clone();
+    let (mut rng, bytes_max) = (ctx.ks.rng.clone(), ctx.reply_bytes_max());
     match of_kind(ctx.ks.read(ctx.db, ctx.key(1)), Kind::Zset)? {
         Some(entry) => {
             let view = zset::view(&entry);
@@ -612,6 +612,9 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
                 let picks = repeated_count(count)?;
                 scores.head(reply, picks);
                 for _ in 0..picks {
+                    if reply.pending_bytes() > bytes_max {
+                        break;
+                    }
                     let (member, score) = view.random(&mut rng).expect("a sorted set has members");
                     scores.member(reply, member, score);
                 }
