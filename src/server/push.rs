@@ -4,6 +4,7 @@
 
 use super::Server;
 use super::client::Client;
+use super::durable::Held;
 use crate::keyspace::change::Event;
 use crate::pubsub::Kind;
 use crate::resp::{Proto, Reply};
@@ -143,8 +144,11 @@ impl Server {
         };
         if client.close.is_none() {
             if can_be_told(&client, push.push.is_for_listeners()) {
-                let proto = client.reply.proto;
+                let (proto, start) = (client.reply.proto, client.output_end());
                 client.reply.encoded(push.bytes(proto));
+                if self.aof.gating {
+                    self.gate_push(&mut client, start);
+                }
             }
             if !client.reply.is_empty() {
                 self.queue_write(&mut client);
@@ -169,11 +173,15 @@ impl Server {
             std::mem::take(&mut self.late_pushes).into_iter().partition(|p| p.slot == client.slot);
         self.late_pushes = others;
         let own: Vec<Late> = own;
+        let (start, position) = (client.output_end(), self.aof.appended);
         for late in own {
             if client.close.is_none() && can_be_told(client, late.listeners_only) {
                 let is_old = client.reply.proto == Proto::Resp2;
                 client.reply.encoded(if is_old { &late.resp2 } else { &late.resp3 });
             }
+        }
+        if client.output_end() > start {
+            self.gate_from(client, Held { start, position, wrote: false });
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Unit {
     pub(super) client: u64,
     /// Number of the unit's changes of which clients that track or listen were told already.
     told: usize,
+    /// Pushes that wait for what the unit writes: slots, and where they begin in the output.
+    pub(super) pushed: Vec<(usize, u64)>,
     /// Effects to be propagated, in order, with their databases.
     ops: Vec<(usize, OwnedArgs)>,
 }
@@ -147,7 +149,7 @@ impl Server {
         if self.unit.depth > 0 {
             return;
         }
-        if !self.keyspace.changes.is_empty() || !self.unit.ops.is_empty() {
+        if !self.keyspace.changes.is_empty() || !self.unit.ops.is_empty() || !self.unit.pushed.is_empty() {
             self.end_of_unit();
         }
         #[cfg(debug_assertions)]
@@ -178,6 +180,7 @@ impl Server {
                 self.late_changes.push(change);
             }
         }
+        self.gate_pushes();
         self.serve_ready();
     }
 
