@@ -99,6 +99,7 @@ fn policies() {
         keys_without_expiry_stay(policy);
     }
     databases_share_the_burden();
+    telling_of_evictions_evicts_nothing();
 }
 
 fn nothing_goes_without_a_policy() {
@@ -194,4 +195,39 @@ fn databases_share_the_burden() {
         let left = world.there("old", 0..KEYS / 4);
         assert!((300..480).contains(&left), "{left} of 500 in database {db}");
     }
+}
+
+/// Messages to clients that track are longer than what goes with a key.
+fn telling_of_evictions_evicts_nothing() {
+    let mut world =
+        World::new(&[("maxmemory-policy", "allkeys-lru"), ("maxmemory-eviction-tenacity", "100")]);
+    let own = world.slot;
+    let accept = |world: &mut World| world.server.accept(Peer { is_local: true, ..Peer::default() });
+    let trackers: Vec<usize> = (0..10).map(|_| accept(&mut world).expect("there is room")).collect();
+    for slot in &trackers {
+        world.slot = *slot;
+        world.ask("HELLO 3");
+        assert_eq!(world.ask("CLIENT TRACKING ON"), "+OK\r\n");
+    }
+    let name = "x".repeat(VALUE_BYTES);
+    for i in 0..300 {
+        world.slot = own;
+        world.ask(&format!("SET {i}{name} x"));
+        for slot in &trackers {
+            world.slot = *slot;
+            world.ask(&format!("GET {i}{name}"));
+        }
+    }
+    world.slot = own;
+    let limit = aikv::sys::alloc::used_memory() - 40 * VALUE_BYTES;
+    world.ask(&format!("CONFIG SET maxmemory {limit}"));
+    for slot in &trackers {
+        let told = world.server.clients.get_mut(*slot).expect("it is connected").reply.take();
+        let told = String::from_utf8_lossy(&told).matches("invalidate").count() as u64;
+        assert_eq!(told, world.server.keyspace.stats.evicted);
+    }
+    let left = world.ask("DBSIZE");
+    let evicted = world.server.keyspace.stats.evicted;
+    assert!((10..=50).contains(&evicted), "{evicted} evicted");
+    assert_eq!(left, format!(":{}\r\n", 300 - evicted));
 }

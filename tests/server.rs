@@ -564,6 +564,106 @@ fn two_thousand_connections() {
 }
 
 #[test]
+fn ten_thousand_subscribers_get_a_message() {
+    const WANTED: u64 = 10_000;
+    // Descriptors of the other tests of this process, too.
+    let files = aikv::sys::process::raise_open_files(WANTED + 4_000);
+    let count = WANTED.min(files.saturating_sub(4_000)).max(100);
+    if count < WANTED {
+        println!("only {count} subscribers: the limit on open files is {files}");
+    }
+    let server = Server::start(&["--maxclients", "10100"]);
+    let mut subscribers: Vec<_> = (0..count).map(|_| server.connect()).collect();
+    subscribers.iter_mut().for_each(|client| client.send(b"SUBSCRIBE news\r\n"));
+    for client in &mut subscribers {
+        client.expect("*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    }
+    let mut publisher = server.connect();
+    for text in ["short".to_owned(), "m".repeat(20_000)] {
+        publisher.ask(
+            format!("*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n${}\r\n{text}\r\n", text.len()).as_bytes(),
+            &format!(":{count}\r\n"),
+        );
+        let message = format!("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n${}\r\n{text}\r\n", text.len());
+        subscribers.iter_mut().for_each(|client| client.expect(&message));
+    }
+}
+
+// ---- clients that go while something of theirs goes on ----
+
+/// Waits until so many clients are blocked.
+fn until_blocked(admin: &mut Client<TcpStream>, count: &str) {
+    eventually("clients wait", || field(&admin.bulk(b"INFO clients\r\n"), "blocked_clients") == count);
+}
+
+#[test]
+fn clients_killed_while_they_wait_get_nothing() {
+    let server = Server::start(&[]);
+    let mut admin = server.connect();
+    for (waits, fills, len) in [
+        ("BLPOP k other 0", "RPUSH k a", "LLEN k"),
+        ("BLMOVE k other LEFT LEFT 0", "RPUSH k a", "LLEN k"),
+        ("BZMPOP 0 1 k MIN", "ZADD k 1 a", "ZCARD k"),
+        ("XREAD BLOCK 0 STREAMS k $", "XADD k 1-1 f v", "XLEN k"),
+        ("XREADGROUP GROUP g c BLOCK 0 STREAMS k >", "XADD k 1-1 f v", "XLEN k"),
+    ] {
+        if waits.starts_with("XREADGROUP") {
+            admin.ask(b"XGROUP CREATE k g $ MKSTREAM\r\n", "+OK\r\n");
+        }
+        let mut victims = [server.connect(), server.connect()];
+        victims.iter_mut().for_each(|victim| victim.send(format!("{waits}\r\n").as_bytes()));
+        until_blocked(&mut admin, "2");
+        // Killed together with the write that they wait for: the key is ready when they go.
+        admin.send(format!("MULTI\r\nCLIENT KILL TYPE normal\r\n{fills}\r\nEXEC\r\n").as_bytes());
+        admin.expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:2\r\n");
+        assert!(!admin.line(b"").starts_with('-'), "{fills}");
+        if fills.starts_with("XADD") {
+            admin.expect("1-1\r\n");
+        }
+        victims.iter_mut().for_each(|victim| assert_eq!(victim.rest(), "", "{waits}"));
+        admin.ask(format!("{len}\r\nDEL k\r\n").as_bytes(), ":1\r\n:1\r\n");
+        until_blocked(&mut admin, "0");
+        assert_eq!(field(&admin.bulk(b"INFO clients\r\n"), "connected_clients"), "1");
+    }
+}
+
+#[test]
+fn clients_that_go_while_their_script_is_busy() {
+    let server = Server::start(&["--busy-reply-threshold", "20"]);
+    let mut admin = server.connect();
+    let script = |code: &str| format!("*3\r\n$4\r\nEVAL\r\n${}\r\n{code}\r\n$1\r\n0\r\n", code.len());
+    let endless = script("while true do end");
+    let slow = "local t = os.clock() while os.clock() < t + 0.5 do end return redis.call('incr', 'k')";
+    let (slow, last) = (script(slow), "INCR last\r\n");
+    // What is sent, whether it has to be killed, and how often the keys have been written then.
+    for (sent, kills, k, last_value) in [
+        (endless.clone(), true, "$-1", "$-1"),
+        (format!("MULTI\r\n{last}{endless}{last}EXEC\r\n"), true, "$-1", "2"),
+        (slow.clone(), false, "1", "2"),
+        (format!("MULTI\r\n{slow}{slow}{last}EXEC\r\n"), false, "3", "3"),
+    ] {
+        let mut victim = server.connect();
+        victim.send(sent.as_bytes());
+        eventually("the script is busy", || admin.line(b"PING\r\n").starts_with("-BUSY"));
+        // Nobody can be killed beside it; but a client may go.
+        assert!(admin.line(b"CLIENT KILL TYPE normal\r\n").starts_with("-BUSY"));
+        drop(victim);
+        std::thread::sleep(Duration::from_millis(30));
+        if kills {
+            admin.ask(b"SCRIPT KILL\r\n", "+OK\r\n");
+        }
+        eventually("it has ended", || admin.line(b"PING\r\n") == "+PONG");
+        eventually("it is gone", || field(&admin.bulk(b"INFO clients\r\n"), "connected_clients") == "1");
+        for (key, value) in [("k", k), ("last", last_value)] {
+            let got = admin.line(format!("GET {key}\r\n").as_bytes());
+            let got = if got == "$-1" { got } else { admin.line(b"") };
+            assert_eq!(got, value, "{key} after {sent}");
+        }
+        admin.ask(b"EVAL 'return 1' 0\r\n", ":1\r\n");
+    }
+}
+
+#[test]
 fn monitors_see_other_connections() {
     let server = Server::start(&[]);
     let (mut monitor, mut client) = (server.connect(), server.connect());

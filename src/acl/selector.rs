@@ -75,6 +75,8 @@ impl Selector {
             b"nocommands" | b"-@all" => self.set_all_commands(false, catalog),
             lower => {
                 return match rule {
+                    // As Redis has it, before it looks at the rule's form.
+                    [b'~' | b'%', ..] if self.all_keys => Err(RuleError::AfterAllKeys),
                     [b'~', pattern @ ..] => self.add_key_pattern(READ | WRITE, pattern),
                     [b'%', rest @ ..] => {
                         let (permissions, pattern) = split_permissions(rest)?;
@@ -112,9 +114,6 @@ impl Selector {
     }
 
     fn add_key_pattern(&mut self, permissions: u8, pattern: &[u8]) -> Result<(), RuleError> {
-        if self.all_keys {
-            return Err(RuleError::AfterAllKeys);
-        }
         if super::has_spaces(pattern) {
             return Err(RuleError::Syntax);
         }

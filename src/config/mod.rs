@@ -158,10 +158,11 @@ impl Config {
 
     fn admit(&self, pairs: &[(&[u8], &[u8])], caller: Caller) -> Result<(), SetError> {
         let mut seen: Vec<&str> = Vec::new();
-        for (name, _) in pairs {
+        for (name, value) in pairs {
             let option = lookup(name).ok_or_else(|| SetError::Unknown(lossy(name)))?;
             let refused = |reason: &str| SetError::Failed { option: lossy(name), reason: reason.to_owned() };
-            if option.has(FIXED) {
+            let is_kept = || option.has(WRITTEN_BACK) && (option.show)(self).as_bytes() == *value;
+            if option.has(FIXED) && !is_kept() {
                 return Err(refused("can't set immutable config"));
             }
             if option.has(PROTECTED) && !self.enable_protected_configs.allows(caller) {
@@ -312,6 +313,9 @@ mod tests {
         assert!(
             set(&[(b"daemonize", b"yes")], caller).ends_with("'daemonize') - can't set immutable config")
         );
+        let engine = |value: &'static [u8]| [(&b"storage-engine"[..], value)];
+        assert!(set(&engine(b"aidb"), caller).ends_with("can't set immutable config"));
+        assert_eq!(set(&engine(b"memory"), caller), "");
         assert!(set(&[(b"dir", b"/")], caller).ends_with("'dir') - can't set protected config"));
         let twice: &[(&[u8], &[u8])] =
             &[(b"hash-max-listpack-value", b"1"), (b"hash-max-ziplist-value", b"2")];

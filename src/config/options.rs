@@ -10,7 +10,9 @@ use super::choices::*;
 use super::lists::*;
 use super::setting::*;
 use super::spec::options;
-use super::{Apply, FIXED, HIDDEN, MANY, MODIFIABLE, NOT_LOADING, PROTECTED, SENSITIVE, VOLATILE};
+use super::{
+    Apply, FIXED, HIDDEN, MANY, MODIFIABLE, NOT_LOADING, PROTECTED, SENSITIVE, VOLATILE, WRITTEN_BACK,
+};
 use std::path::PathBuf;
 
 const UNTHREADED: Option<&str> = Some("AiKv runs commands on one thread");
@@ -123,8 +125,8 @@ options! {
         /// Where data lives: `memory` keeps it in memory, and on disk what is asked for (`save`,
         /// `appendonly`); `aidb` always keeps an append-only log, and snapshots by `save`, in `data_dir`,
         /// which no other server may use at the same time.
-        "storage-engine" storage_engine: Engine = Engine::Memory, OneOf, FIXED, toml: Some("engine"),
-            flag: Some("engine");
+        "storage-engine" storage_engine: Engine = Engine::Memory, OneOf, FIXED | WRITTEN_BACK,
+            toml: Some("engine"), flag: Some("engine");
         /// Directory of the data files; the server changes into it.
         "dir" dir: PathBuf = PathBuf::from("."), Directory, MODIFIABLE | PROTECTED | NOT_LOADING | VOLATILE,
             toml: Some("data_dir"), flag: Some("data-dir"), apply: Apply::Dir;
@@ -202,9 +204,10 @@ options! {
         /// Log file. Empty: standard output.
         "logfile" logfile: String = String::new(), TEXT, FIXED, toml: Some("file");
         /// Log to standard output as well; `auto`: if there is no log file.
-        "log-console" log_console: YesNoAuto = YesNoAuto::Auto, OneOf, FIXED, toml: Some("console");
+        "log-console" log_console: YesNoAuto = YesNoAuto::Auto, OneOf, MODIFIABLE, toml: Some("console"),
+            apply: Apply::Log;
         /// Write each message as a JSON object.
-        "log-json" log_json: bool = false, YesNo, FIXED, toml: Some("json");
+        "log-json" log_json: bool = false, YesNo, MODIFIABLE, toml: Some("json"), apply: Apply::Log;
         /// Start a new log file at this size. 0: never.
         "log-rotate-size" log_rotate_size: u64 = 0, Memory { min: 0, max: SIGNED_MAX }, MODIFIABLE,
             toml: Some("rotate_size"), apply: Apply::Log;

@@ -21,6 +21,9 @@ pub const HIDDEN: Flags = 16;
 pub const NOT_LOADING: Flags = 32;
 /// Its apply hook runs even if the value stays the same: what it names may have changed.
 pub const VOLATILE: Flags = 64;
+/// With `FIXED`: CONFIG SET takes the value that it has. For options of our own: tools that write back all
+/// they have read know only Redis' fixed ones.
+pub const WRITTEN_BACK: Flags = 128;
 
 /// What has to be done after a change. The server matches this, so that the configuration calls nobody.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

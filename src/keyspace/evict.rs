@@ -5,6 +5,7 @@ use super::access::AccessClock;
 use super::change::{Effect, event};
 use super::{Db, Keyspace, dispose, removal_command};
 use crate::collections::hash::hash_key;
+use crate::sys::alloc::used_memory;
 use crate::util::rng::Rng;
 use crate::value::Entry;
 
@@ -44,6 +45,21 @@ struct Victim {
     hash: u64,
 }
 
+/// Bytes that some steps have freed.
+#[derive(Default)]
+struct Freed {
+    bytes: usize,
+}
+
+impl Freed {
+    fn count<T>(&mut self, step: impl FnOnce() -> T) -> T {
+        let before = used_memory();
+        let result = step();
+        self.bytes += before.saturating_sub(used_memory());
+        result
+    }
+}
+
 /// The best victims seen so far, worst first.
 #[derive(Default)]
 pub struct Pool {
@@ -52,21 +68,26 @@ pub struct Pool {
 }
 
 impl Keyspace {
-    /// Removes one key. False if no key may go.
-    pub fn evict_one(&mut self, scope: Scope, order: Order, samples: usize) -> bool {
+    /// Removes one key: the bytes that were freed at once by that alone, without what it takes to tell of it
+    /// (records, messages to clients that track), which would lead to more evictions. Nothing: no key may go.
+    pub fn evict_one(&mut self, scope: Scope, order: Order, samples: usize) -> Option<usize> {
         let found = match order {
             Order::Random => self.random_victim(scope),
             Order::Idleness | Order::Ttl => self.best_victim(scope, order, samples),
         };
-        let Some((db, hash)) = found else { return false };
+        let (db, hash) = found?;
+        let mut freed = Freed::default();
         let d = &mut self.dbs[db];
-        let entry = d.table.remove_by_hash(hash, |_| true).expect("the victim was just seen");
-        d.forget(&entry);
+        let entry = freed.count(|| {
+            let entry = d.table.remove_by_hash(hash, |_| true).expect("the victim was just seen");
+            d.forget(&entry);
+            entry
+        });
         self.stats.evicted += 1;
         self.changes.record_removal(db, entry.key(), removal_command(self.lazy_free.eviction));
         self.changes.record(db, entry.key(), event::EVICTED, Effect::Modified);
-        dispose(&self.background, entry, self.lazy_free.eviction);
-        true
+        freed.count(|| dispose(&self.background, entry, self.lazy_free.eviction));
+        Some(freed.bytes)
     }
 
     /// Forgets victims (the policy changed).

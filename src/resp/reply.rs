@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 /// Values from this size on are shared with the keyspace instead of copied into the buffer.
 pub const SHARED_BYTES_MIN: usize = 16 * 1024;
 
+/// Pushes below this size are copied always: it costs less than to keep a place for them.
+const PUSH_SHARED_BYTES_MIN: usize = 128;
+
 /// The protocol version a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Proto {
@@ -219,9 +222,12 @@ impl Reply {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// Bytes that are already in the protocol and go to many: long ones are shared.
+    /// Bytes that are already in the protocol and go to many: long ones are shared, and those for which the
+    /// buffer would have to grow, so that however many wait, and for however many clients, they lie in
+    /// memory once and are gone when they were sent.
     pub fn encoded(&mut self, bytes: &Bytes) {
-        if bytes.len() < SHARED_BYTES_MIN {
+        let room = self.buf.capacity() - self.buf.len();
+        if bytes.len() < PUSH_SHARED_BYTES_MIN || bytes.len() <= room && bytes.len() < SHARED_BYTES_MIN {
             return self.raw(bytes);
         }
         self.shared_bytes += bytes.len();

@@ -4,7 +4,8 @@
 //! report durable positions in the same way.
 //!
 //! What a reply depends on: a write on its own effects; a read on the unsynced writes of the keys it names; a
-//! command that names no keys (KEYS, EXEC, a script) on everything. Other commands depend on nothing.
+//! command that names no keys (KEYS, EXEC, a script) on everything. Other commands depend on nothing. A push
+//! depends on all that was written up to the end of the unit it arose in: it may tell of that.
 
 use super::Server;
 use super::client::Client;
@@ -140,6 +141,28 @@ impl Server {
             self.gated.push(client.slot);
         }
         client.hold(gate);
+    }
+
+    /// Lets a push, which begins at `start` of a client's output, wait for what the running unit writes.
+    #[cold]
+    pub(super) fn gate_push(&mut self, client: &mut Client, start: u64) {
+        if self.unit.depth > 0 {
+            self.unit.pushed.push((client.slot, start));
+        } else {
+            let position = self.aof.appended;
+            self.gate_from(client, Held { start, position, wrote: false });
+        }
+    }
+
+    /// The unit's effects are in the log: its pushes wait for them.
+    pub(super) fn gate_pushes(&mut self) {
+        let position = self.aof.appended;
+        for (slot, start) in std::mem::take(&mut self.unit.pushed) {
+            if let Some(mut client) = self.clients.take(slot) {
+                self.gate_from(&mut client, Held { start, position, wrote: false });
+                self.clients.put(client);
+            }
+        }
     }
 
     /// The position that the reply of a command that changed nothing depends on.

@@ -272,21 +272,10 @@ impl Server {
         if let Some(command) = command {
             self.stats.commands.rejected(command.id);
         }
-        let exec = command.is_some_and(|c| c.is(Flags::EXEC));
-        match &mut client.multi {
-            Some(_) if exec => {
-                // An EXEC that is refused ends the transaction, and says so.
-                client.multi = None;
-                self.watches.unwatch(client);
-                self.update_listeners();
-                let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
-                text.extend_from_slice(error.as_bytes());
-                self.reply_error(client, &CmdError::text(text));
-                // MULTI was shown; so is the end of the transaction.
-                self.feed_monitors(client, command.expect("it is EXEC"), args);
-            }
-            multi => {
-                if let Some(multi) = multi {
+        match command {
+            Some(exec) if exec.is(Flags::EXEC) => self.refuse_exec(client, exec, args, error),
+            _ => {
+                if let Some(multi) = &mut client.multi {
                     multi.aborted = true;
                 }
                 self.reply_error(client, error);
@@ -296,6 +285,21 @@ impl Server {
             self.suppress_reply(client, mark);
         }
         Processed::Ran
+    }
+
+    /// An EXEC that is refused ends the transaction, and says so.
+    fn refuse_exec(&mut self, client: &mut Client, exec: &'static Command, args: Args<'_>, error: &CmdError) {
+        let transaction = client.multi.take();
+        self.watches.unwatch(client);
+        self.update_listeners();
+        let why = error.as_bytes();
+        let why = why.strip_prefix(b"ERR ").unwrap_or(why);
+        let text = [&b"EXECABORT Transaction discarded because of: "[..], why].concat();
+        self.reply_error(client, &CmdError::text(text));
+        if transaction.is_some() {
+            // MULTI was shown; so is the end of the transaction.
+            self.feed_monitors(client, exec, args);
+        }
     }
 
     fn postpone(&mut self, client: &mut Client) -> Processed {

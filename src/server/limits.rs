@@ -16,7 +16,7 @@ const INPUT_KEPT_MAX: usize = 32 * 1024;
 pub const PEAK_RESET_MS: u64 = 5000;
 
 /// Output up to this size is within any limit.
-const FREE_OUTPUT_BYTES: u64 = 16 * 1024;
+const FREE_OUTPUT_BYTES: usize = 16 * 1024;
 
 /// Peaks over all clients that INFO shows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,18 +31,26 @@ pub struct Peaks {
 
 impl Server {
     /// Closes a client whose output is above the hard limit, or above the soft one for too long.
+    #[inline]
     pub(super) fn check_output_limit(&mut self, client: &mut Client) {
-        let pending = client.reply.pending_bytes() as u64;
-        self.peaks.output_bytes = self.peaks.output_bytes.max(pending as usize);
-        client.reply_peak = client.reply_peak.max(pending as usize);
+        let pending = client.reply.pending_bytes();
+        self.peaks.output_bytes = self.peaks.output_bytes.max(pending);
+        client.reply_peak = client.reply_peak.max(pending);
+        // As in Redis, what fits a client's first buffer is not counted.
+        if pending <= FREE_OUTPUT_BYTES {
+            client.soft_limit_since_ms = None;
+        } else {
+            self.check_long_output(client, pending as u64);
+        }
+    }
+
+    fn check_long_output(&mut self, client: &mut Client, pending: u64) {
         let limit = client.output_limit(&self.config);
         let now_ms = self.now.mono_ms();
-        // As in Redis, what fits a client's first buffer is not counted.
-        let counted = if pending <= FREE_OUTPUT_BYTES { 0 } else { pending };
         // Who has not said who he is gets errors only, and has no business to let them pile up.
-        let stranger = !client.authenticated && counted > 0 && self.must_authenticate();
-        let hard = stranger || limit.hard > 0 && counted >= limit.hard;
-        let soft = limit.soft > 0 && counted >= limit.soft;
+        let stranger = !client.authenticated && self.must_authenticate();
+        let hard = stranger || limit.hard > 0 && pending >= limit.hard;
+        let soft = limit.soft > 0 && pending >= limit.soft;
         let since_ms = soft.then(|| client.soft_limit_since_ms.unwrap_or(now_ms));
         client.soft_limit_since_ms = since_ms;
         let too_long = since_ms.is_some_and(|ms| now_ms - ms > limit.soft_seconds.saturating_mul(1000));

@@ -131,16 +131,18 @@ impl Server {
         let samples = self.config.maxmemory_samples as usize;
         let ns_max = eviction_ns_max(self.config.maxmemory_eviction_tenacity);
         self.enter_unit();
-        let mut evictions = 0;
+        let (to_free, mut freed, mut evictions) = (self.excess(), 0, 0);
         let end = loop {
-            if self.excess() == 0 {
+            // Frees in the background are not among those counted.
+            if freed >= to_free || self.excess() == 0 {
                 break Evicted::Enough;
             }
-            if !self.keyspace.evict_one(scope, order, samples) {
+            let Some(bytes) = self.keyspace.evict_one(scope, order, samples) else {
                 // Frees in the background may still bring it below the limit.
                 let pending = self.keyspace.background().pending_objects() > 0;
                 break if pending { Evicted::Enough } else { Evicted::NothingLeft };
-            }
+            };
+            freed += bytes;
             evictions += 1;
             if evictions % EVICTIONS_PER_LOOK == 0 && self.clock.mono_ns() - start_ns > ns_max {
                 break Evicted::OutOfTime;

@@ -4,6 +4,7 @@
 
 use super::Server;
 use super::client::Client;
+use super::durable::Held;
 use crate::keyspace::change::Event;
 use crate::pubsub::Kind;
 use crate::resp::{Proto, Reply};
@@ -129,13 +130,9 @@ pub(super) struct Late {
     listeners_only: bool,
 }
 
-/// Appends a push to a client's output, if the client can be told.
-fn append(client: &mut Client, listeners_only: bool, bytes: impl FnOnce(Proto) -> Bytes) {
-    let proto = client.reply.proto;
-    if listeners_only && proto == Proto::Resp2 && client.subscriptions.is_none() {
-        return;
-    }
-    client.reply.encoded(&bytes(proto));
+/// Whether a client can be told: of some things a RESP2 client only while it is subscribed to something.
+fn can_be_told(client: &Client, listeners_only: bool) -> bool {
+    !listeners_only || client.reply.proto == Proto::Resp3 || client.subscriptions.is_some()
 }
 
 impl Server {
@@ -146,8 +143,13 @@ impl Server {
             return;
         };
         if client.close.is_none() {
-            let listeners_only = push.push.is_for_listeners();
-            append(&mut client, listeners_only, |proto| push.bytes(proto).clone());
+            if can_be_told(&client, push.push.is_for_listeners()) {
+                let (proto, start) = (client.reply.proto, client.output_end());
+                client.reply.encoded(push.bytes(proto));
+                if self.aof.gating {
+                    self.gate_push(&mut client, start);
+                }
+            }
             if !client.reply.is_empty() {
                 self.queue_write(&mut client);
                 self.check_output_limit(&mut client);
@@ -171,11 +173,15 @@ impl Server {
             std::mem::take(&mut self.late_pushes).into_iter().partition(|p| p.slot == client.slot);
         self.late_pushes = others;
         let own: Vec<Late> = own;
+        let (start, position) = (client.output_end(), self.aof.appended);
         for late in own {
-            if client.close.is_none() {
-                let Late { resp2, resp3, listeners_only, .. } = late;
-                append(client, listeners_only, |proto| if proto == Proto::Resp2 { resp2 } else { resp3 });
+            if client.close.is_none() && can_be_told(client, late.listeners_only) {
+                let is_old = client.reply.proto == Proto::Resp2;
+                client.reply.encoded(if is_old { &late.resp2 } else { &late.resp3 });
             }
+        }
+        if client.output_end() > start {
+            self.gate_from(client, Held { start, position, wrote: false });
         }
     }
 
@@ -226,5 +232,86 @@ impl Server {
         self.pubsub.unsubscribe_all(&mut own, client.slot);
         client.set_gate(super::gate::bit::SUBSCRIBED, false);
         self.update_listeners();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::server::client::Peer;
+    use crate::sys::background::Background;
+    use crate::sys::clock::Clock;
+
+    /// Runs inline requests of a client.
+    fn send(server: &mut Server, slot: usize, request: &str) {
+        server.begin_turn();
+        server.clients.get_mut(slot).expect("it is there").input.feed(request.as_bytes());
+        server.run(slot);
+    }
+
+    fn server_with(clients: usize) -> (Server, Vec<usize>) {
+        let config = Config { maxclients: clients as u32, ..Config::default() };
+        let server = Server::new(config, Clock::fake(1_767_225_600_000), 7, Background::inline());
+        let mut server = server.unwrap();
+        let mut accept = |_| server.accept(Peer { is_local: true, ..Peer::default() }).unwrap();
+        let slots = (0..clients).map(&mut accept).collect();
+        (server, slots)
+    }
+
+    #[test]
+    fn a_message_to_ten_thousand_lies_in_memory_once() {
+        const SUBSCRIBERS: usize = 10_000;
+        let (mut server, mut slots) = server_with(SUBSCRIBERS + 1);
+        let publisher = slots.pop().unwrap();
+        for slot in &slots {
+            send(&mut server, *slot, "SUBSCRIBE news\r\n");
+            server.clients.get_mut(*slot).unwrap().reply.clear();
+        }
+        // One long message, then many of a size that a buffer would be filled with.
+        for (len, times) in [(1_000_000, 1), (1000, 50)] {
+            let text = "m".repeat(len);
+            for _ in 0..times {
+                let request = format!("*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n${len}\r\n{text}\r\n");
+                send(&mut server, publisher, &request);
+            }
+            let reply = server.clients.get_mut(publisher).unwrap().reply.take();
+            assert_eq!(reply, format!(":{SUBSCRIBERS}\r\n").repeat(times).into_bytes());
+            let framed = len + format!("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n${len}\r\n\r\n").len();
+            let mut places = None;
+            for slot in &slots {
+                let reply = &mut server.clients.get_mut(*slot).unwrap().reply;
+                assert_eq!(reply.pending_bytes(), framed * times);
+                // Nothing is copied, and where the bytes lie is the same for all.
+                assert_eq!(reply.shared_bytes(), framed * times);
+                assert!(reply.buffer_capacity() < 1024, "{}", reply.buffer_capacity());
+                let mut slices = Vec::new();
+                reply.slices(100, usize::MAX, &mut slices);
+                let lies_at: Vec<usize> = slices.iter().map(|slice| slice.as_ptr() as usize).collect();
+                assert_eq!(lies_at.len(), times);
+                assert_eq!(*places.get_or_insert(lies_at.clone()), lies_at);
+                drop(slices);
+                reply.clear();
+            }
+        }
+    }
+
+    #[test]
+    fn events_and_messages_of_a_unit_come_in_their_order() {
+        let (mut server, slots) = server_with(2);
+        send(&mut server, slots[0], "CONFIG SET notify-keyspace-events KEA\r\n");
+        send(&mut server, slots[1], "SUBSCRIBE news __keyevent@0__:set __keyevent@0__:del\r\n");
+        let told = |server: &mut Server, request: &str| {
+            server.clients.get_mut(slots[1]).unwrap().reply.clear();
+            send(server, slots[0], request);
+            let pushed = String::from_utf8(server.clients.get_mut(slots[1]).unwrap().reply.take()).unwrap();
+            let lines: Vec<&str> = pushed.lines().collect();
+            lines.chunks(7).map(|message| message[6]).collect::<Vec<_>>().join(" ")
+        };
+        let unit = "MULTI\r\nSET a 1\r\nPUBLISH news one\r\nDEL a\r\nSET b 1\r\nPUBLISH news two\r\nEXEC\r\n";
+        assert_eq!(told(&mut server, unit), "a one a b two");
+        let script = "redis.call('set','c',1) redis.call('publish','news','x') redis.call('del','c')";
+        assert_eq!(told(&mut server, &format!("EVAL \"{script}\" 0\r\n")), "c x c");
+        assert_eq!(told(&mut server, "SET d 1\r\nPUBLISH news y\r\nSET e 1\r\n"), "d y e");
     }
 }

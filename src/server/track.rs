@@ -44,7 +44,7 @@ impl Server {
             return;
         }
         // What changed before the read is not news to who read it.
-        self.track_changes();
+        self.tell_changes();
         let mut keys = Vec::new();
         find_keys(command.spec, &args, &mut keys);
         for (index, _) in keys.iter().filter(|(_, flags)| flags & access::NOT_KEY == 0) {
@@ -61,16 +61,6 @@ impl Server {
         {
             tracker.caching = false;
         }
-    }
-
-    /// Tells of the changes of the running unit that were not told yet.
-    pub(super) fn track_changes(&mut self) {
-        let changes = self.keyspace.changes.take();
-        for change in &changes[self.unit.tracked..] {
-            self.track_change(change);
-        }
-        self.unit.tracked = changes.len();
-        self.keyspace.changes.put_back(changes);
     }
 
     /// Tells the clients that track of one change.

@@ -28,8 +28,10 @@ pub struct Unit {
     pub(super) muted: bool,
     /// The client whose command runs; 0: nobody's.
     pub(super) client: u64,
-    /// Number of the unit's changes of which tracking clients were told already.
-    pub(super) tracked: usize,
+    /// Number of the unit's changes of which clients that track or listen were told already.
+    told: usize,
+    /// Pushes that wait for what the unit writes: slots, and where they begin in the output.
+    pub(super) pushed: Vec<(usize, u64)>,
     /// Effects to be propagated, in order, with their databases.
     ops: Vec<(usize, OwnedArgs)>,
 }
@@ -147,7 +149,7 @@ impl Server {
         if self.unit.depth > 0 {
             return;
         }
-        if !self.keyspace.changes.is_empty() || !self.unit.ops.is_empty() {
+        if !self.keyspace.changes.is_empty() || !self.unit.ops.is_empty() || !self.unit.pushed.is_empty() {
             self.end_of_unit();
         }
         #[cfg(debug_assertions)]
@@ -165,25 +167,41 @@ impl Server {
             self.append_to_log(propagation.write(&ops, taken));
             self.propagation = propagation;
         }
-        let tracked = std::mem::take(&mut self.unit.tracked);
+        let told = std::mem::take(&mut self.unit.told);
         for (i, change) in self.keyspace.changes.take().into_iter().enumerate() {
             if self.aof.gating {
                 self.unsynced.note_change(&change, self.aof.appended);
             }
-            if i >= tracked && !self.tracking.is_empty() {
-                self.track_change(&change);
+            if i >= told {
+                self.tell(&change);
             }
             self.note_ready(&change);
-            if let Change::Key { db, key, event, effect } = &change
-                && *effect != Effect::Silent
-            {
-                self.notify(*db, key, *event);
-            }
             if !self.watches.is_empty() && !self.mark_watchers(&change) {
                 self.late_changes.push(change);
             }
         }
+        self.gate_pushes();
         self.serve_ready();
+    }
+
+    /// Tells clients that track keys, and those that listen to events, of what the unit has changed so far.
+    /// For what must not come before it: a message of PUBLISH, a key that is read and tracked.
+    pub(super) fn tell_changes(&mut self) {
+        let changes = self.keyspace.changes.take();
+        changes[self.unit.told..].iter().for_each(|change| self.tell(change));
+        self.unit.told = changes.len();
+        self.keyspace.changes.put_back(changes);
+    }
+
+    fn tell(&mut self, change: &Change) {
+        if !self.tracking.is_empty() {
+            self.track_change(change);
+        }
+        if let Change::Key { db, key, event, effect } = change
+            && *effect != Effect::Silent
+        {
+            self.notify(*db, key, *event);
+        }
     }
 
     /// Marks the clients that watch what changed. False if one of them is running: it is marked when it

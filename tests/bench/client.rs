@@ -137,6 +137,21 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// Reads so many bytes from each connection, and expects them to be there soon: what is pushed.
+    pub fn read(&mut self, bytes: usize) {
+        for stream in &mut self.streams {
+            let mut left = bytes;
+            while left > 0 {
+                let max = left.min(self.chunk.len());
+                let n = stream.read(&mut self.chunk[..max]).expect("the server pushes");
+                assert!(n > 0, "the server closed the connection");
+                left -= n;
+            }
+        }
+    }
+}
+
 fn show(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned()
 }

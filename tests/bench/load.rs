@@ -2,6 +2,7 @@
 
 use crate::client::{Client, Fleet, encode};
 use crate::peer::{Kind, Peer};
+use crate::probes::all;
 use crate::{Limit, Line, median};
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,14 @@ pub const ROWS: &[Row] = &[
         reply: 6 + 50 * (14 + 23),
         limit: 0.50,
     },
+    Row {
+        name: "MULTI of 10 SETs, pipeline 4",
+        pipeline: 4,
+        prepare: strings,
+        make: multi,
+        reply: 5 + 10 * 9 + 5 + 10 * 5,
+        limit: 0.50,
+    },
     Row { name: "XADD pipeline 64", pipeline: 64, prepare: stream, make: xadd, reply: 31, limit: 0.60 },
 ];
 
@@ -154,6 +163,13 @@ fn set(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(b"\r\n$64\r\n");
     out.extend_from_slice(VALUE);
     out.extend_from_slice(b"\r\n");
+}
+
+/// A transaction of ten SETs counts as one request.
+fn multi(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
+    (0..10).for_each(|i| set(out, n.wrapping_add(i * 7919)));
+    out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
 }
 
 /// A sorted set of a million members.
@@ -238,24 +254,34 @@ fn xadd(out: &mut Vec<u8>, _: u64) {
     encode(out, &[b"XADD", b"stream", b"*", b"sensor", b"1234", b"value", ELEMENT]);
 }
 
-/// Runs a row: the servers take turns, each figure is the median of its rounds.
+/// Runs a row.
 pub fn run(row: &Row, rivals: &[Kind], rounds: usize) -> Line {
-    let kinds: Vec<Kind> = std::iter::once(Kind::Aikv).chain(rivals.iter().copied()).collect();
-    let mut driven: Vec<Driven> = kinds.iter().map(|kind| Driven::start(*kind, row)).collect();
-    let mut figures = vec![Vec::new(); kinds.len()];
+    let mut driven: Vec<Driven> = all(rivals).map(|kind| Driven::start(kind, row)).collect();
+    in_turn(row.name, row.limit, rounds, &mut driven, |one| one.drive(row))
+}
+
+/// The servers take turns, each figure is the median of its rounds.
+pub fn in_turn<T>(
+    name: &str,
+    limit: f64,
+    rounds: usize,
+    driven: &mut [T],
+    mut drive: impl FnMut(&mut T) -> f64,
+) -> Line {
+    let mut figures = vec![Vec::new(); driven.len()];
     // The first round warms up and does not count.
     for round in 0..=rounds {
-        for (i, one) in driven.iter_mut().enumerate() {
-            let us = one.drive(row);
+        for (one, figures) in driven.iter_mut().zip(&mut figures) {
+            let us = drive(one);
             if round > 0 {
-                figures[i].push(us);
+                figures.push(us);
             }
         }
     }
     let mut medians = figures.into_iter().map(median);
     let ours = medians.next().expect("AiKv is always there");
-    let name = row.name.to_string();
-    Line { name, ours, theirs: medians.collect(), unit: "µs CPU", limit: Limit::Ratio(row.limit) }
+    let name = name.to_string();
+    Line { name, ours, theirs: medians.collect(), unit: "µs CPU", limit: Limit::Ratio(limit) }
 }
 
 /// A server, filled and connected to.

@@ -10,6 +10,7 @@ mod load;
 mod log;
 mod peer;
 mod probes;
+mod publish;
 mod snapshots;
 
 use peer::{Kind, Peer};

@@ -18,6 +18,7 @@ pub const PROBES: &[(&str, Probe)] = &[
     ("stalls while growing", stalls),
     ("expiry lag", expiry_lag),
     ("idle connections", idle_connections),
+    ("PUBLISH to 100 subscribers", crate::publish::to_many),
     ("log: sets under always", crate::log::sets_under_always),
     ("log: gets beside sets", crate::log::gets_beside_sets),
     ("snapshots", crate::snapshots::rates),

@@ -176,6 +176,29 @@ fn replies_wait_for_the_disk_and_reads_only_for_their_keys() {
 }
 
 #[test]
+fn events_and_messages_wait_for_the_writes_they_may_tell_of() {
+    let mut world = World::new(&[("appendfsync", "always"), ("notify-keyspace-events", "KEA")]);
+    let (writer, listener) = (world.client(), world.client());
+    world.send(listener, &["SUBSCRIBE news __keyevent@0__:set"]);
+    world.send(writer, &["SET k 1"]);
+    world.settle();
+    world.open(writer);
+    assert!(text(world.open(listener)).ends_with("\r\nk\r\n"));
+    world.server.debug.aof_flush_sleep_us = 200_000;
+    world.send(writer, &["SET k 2"]);
+    assert_eq!(text(world.open(listener)), "");
+    world.send(writer, &["MULTI", "SET l 1", "PUBLISH news written", "EXEC"]);
+    assert_eq!(text(world.open(listener)), "");
+    world.settle();
+    let told = text(world.open(listener));
+    let told: Vec<&str> = told.lines().skip(6).step_by(7).collect();
+    assert_eq!(told, ["k", "l", "written"]);
+    // Where nothing waits for the disk, a message does not either.
+    world.send(writer, &["PUBLISH news at-once"]);
+    assert!(text(world.open(listener)).ends_with("\r\nat-once\r\n"));
+}
+
+#[test]
 fn a_full_disk_refuses_writes_until_there_is_room() {
     for policy in ["always", "everysec", "no"] {
         let mut world = World::new(&[("appendfsync", policy)]);

@@ -286,6 +286,10 @@ fn unsubscribe(ctx: &mut ServerCtx<'_>, kind: Kind) -> CmdResult {
 }
 
 fn publish(ctx: &mut ServerCtx<'_>, kind: Kind) -> CmdResult {
+    if !ctx.server.keyspace.changes.is_empty() {
+        // Who listens sees the events of a transaction or script and its messages in their order.
+        ctx.server.tell_changes();
+    }
     let receivers = ctx.server.publish(kind, ctx.args.get(1), ctx.args.get(2));
     ctx.client.reply.len_int(receivers);
     Ok(Outcome::Done)
