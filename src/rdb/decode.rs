@@ -9,7 +9,7 @@ use crate::collections::entry::NewPayload;
 use crate::collections::listpack;
 use crate::util::num;
 use crate::value::{
-    Entry, Kind, Limits, Object, PackedKind, Value, hash, list, load, set, stream, string, zset,
+    Entry, Fresh, Kind, Limits, Object, PackedKind, Value, hash, list, load, set, stream, string, zset,
 };
 use std::io::Read;
 
@@ -56,23 +56,24 @@ impl Draft {
     pub(super) fn begin<R: Read>(
         input: &mut Input<R>,
         of_type: u8,
-        key: &[u8],
-        expiry: Option<i64>,
+        fresh: Fresh<'_>,
         limits: &Limits,
     ) -> Reading<Draft> {
         let Some((kind, elements)) = elements_of(of_type) else {
             return Err(input.fault(Fault::unknown("encoding type", of_type)));
         };
-        let entry = match kind {
-            Kind::String => read_string(input, key, expiry)?,
-            kind => Entry::new(key, kind as u8, nothing(kind), expiry),
+        let entry = match (kind, elements) {
+            (Kind::String, _) => read_string(input, fresh)?,
+            (_, Elements::None) => read_packed(input, of_type, fresh, limits)?,
+            (kind, _) => fresh.entry(kind, nothing(kind)),
         };
         let (field, value) = (Vec::new(), Vec::new());
         let mut draft = Draft { entry, elements, left: 0, of_type, field, value };
-        match elements {
-            Elements::None if kind != Kind::String => draft.read_packed(input, of_type, limits)?,
-            Elements::None => {}
-            _ => draft.read_count(input, of_type, limits)?,
+        if elements != Elements::None {
+            draft.read_count(input, of_type, limits)?;
+        }
+        if elements == Elements::Nodes && draft.left == 1 {
+            draft.read_short_list(input, fresh, limits)?;
         }
         Ok(draft)
     }
@@ -128,33 +129,6 @@ impl Draft {
         Ok(())
     }
 
-    fn read_packed<R: Read>(&mut self, input: &mut Input<R>, of_type: u8, limits: &Limits) -> Reading<()> {
-        if of_type == types::HASH_LISTPACK_EX {
-            // The earliest deadline, which the listpack tells as well.
-            input.fixed64()?;
-        }
-        input.string_into(&mut self.value)?;
-        let (entry, bytes) = (&mut self.entry, &self.value);
-        let done = match of_type {
-            types::HASH_ZIPMAP => legacy::zipmap(bytes).and_then(|pairs| {
-                let mut new = true;
-                for (field, value) in pairs {
-                    new &= hash::set(entry, &limits.hash, field, value, hash::FieldTtl::Clear);
-                }
-                new.then_some(())
-            }),
-            types::LIST_ZIPLIST => from_ziplist(entry, limits, PackedKind::List, bytes),
-            types::ZSET_ZIPLIST => from_ziplist(entry, limits, PackedKind::Zset, bytes),
-            types::HASH_ZIPLIST => from_ziplist(entry, limits, PackedKind::Hash, bytes),
-            types::SET_INTSET => load(entry, limits, PackedKind::Intset, bytes).ok(),
-            types::SET_LISTPACK => load(entry, limits, PackedKind::Set, bytes).ok(),
-            types::ZSET_LISTPACK => load(entry, limits, PackedKind::Zset, bytes).ok(),
-            types::HASH_LISTPACK => load(entry, limits, PackedKind::Hash, bytes).ok(),
-            _ => load(entry, limits, PackedKind::HashWithExpiry, bytes).ok(),
-        };
-        done.ok_or_else(|| input.corrupt(complaint(of_type)))
-    }
-
     fn read_element<R: Read>(&mut self, input: &mut Input<R>, limits: &Limits) -> Reading<()> {
         match self.elements {
             Elements::None => unreachable!("there is nothing to come"),
@@ -169,7 +143,10 @@ impl Draft {
                 let node = listpack::from_values(values.into_iter().map(settled));
                 list::make_quicklist(&mut self.entry).push_listpack(node);
             }
-            Elements::Nodes => self.read_node(input, limits)?,
+            Elements::Nodes => {
+                let form = input.length()?;
+                self.read_node(input, form)?;
+            }
             Elements::StreamNodes => {
                 super::stream::read_node(input, stream::view_mut(&mut self.entry), &mut self.value)?;
             }
@@ -200,13 +177,25 @@ impl Draft {
         Ok(())
     }
 
-    /// Whether the node that is read now is the only one of its list.
-    fn is_only_node(&self) -> bool {
-        self.left == 0 && list::view(&self.entry).is_empty()
+    /// A list of one node: it needs no row of nodes if that is a listpack.
+    fn read_short_list<R: Read>(
+        &mut self,
+        input: &mut Input<R>,
+        fresh: Fresh<'_>,
+        limits: &Limits,
+    ) -> Reading<()> {
+        self.left = 0;
+        let form = input.length()?;
+        if form != container::PACKED {
+            return self.read_node(input, form);
+        }
+        let loaded = input.unpacked(|bytes| load(fresh, limits, PackedKind::List, bytes))?;
+        self.entry = loaded.map_err(|_| input.corrupt("Listpack integrity check failed."))?;
+        Ok(())
     }
 
-    fn read_node<R: Read>(&mut self, input: &mut Input<R>, limits: &Limits) -> Reading<()> {
-        let form = input.length()?;
+    /// A node of this form.
+    fn read_node<R: Read>(&mut self, input: &mut Input<R>, form: u64) -> Reading<()> {
         if form != container::PLAIN && form != container::PACKED {
             return Err(input.corrupt("Quicklist integrity check failed."));
         }
@@ -214,11 +203,6 @@ impl Draft {
         if form == container::PLAIN && !self.value.is_empty() {
             list::make_quicklist(&mut self.entry).push_plain(&self.value);
             return Ok(());
-        }
-        if form == container::PACKED && self.is_only_node() {
-            // A short list: no row of nodes is begun.
-            let loaded = load(&mut self.entry, limits, PackedKind::List, &self.value);
-            return loaded.map_err(|_| input.corrupt("Listpack integrity check failed."));
         }
         let node = listpack::adopt(&self.value).filter(|_| form == container::PACKED);
         let node = node.ok_or_else(|| input.corrupt("Listpack integrity check failed."))?;
@@ -311,13 +295,39 @@ fn complaint(of_type: u8) -> &'static str {
     }
 }
 
-fn read_string<R: Read>(input: &mut Input<R>, key: &[u8], expiry: Option<i64>) -> Reading<Entry> {
+fn read_string<R: Read>(input: &mut Input<R>, fresh: Fresh<'_>) -> Reading<Entry> {
     let payload = match input.string_or_blob()? {
         Ok(Text::Integer(n)) => NewPayload::Int(n),
         Ok(Text::Bytes(bytes)) => string::payload(bytes, None),
         Err(blob) => NewPayload::Blob(blob),
     };
-    Ok(Entry::new(key, Kind::String as u8, payload, expiry))
+    Ok(fresh.entry(Kind::String, payload))
+}
+
+/// A value that is one string of packed bytes.
+fn read_packed<R: Read>(
+    input: &mut Input<R>,
+    of_type: u8,
+    fresh: Fresh<'_>,
+    limits: &Limits,
+) -> Reading<Entry> {
+    if of_type == types::HASH_LISTPACK_EX {
+        // The earliest deadline, which the listpack tells as well.
+        input.fixed64()?;
+    }
+    let as_it_is = |kind, bytes: &[u8]| load(fresh, limits, kind, bytes).ok();
+    let done = input.unpacked(|bytes| match of_type {
+        types::HASH_ZIPMAP => from_zipmap(fresh, limits, bytes),
+        types::LIST_ZIPLIST => from_ziplist(fresh, limits, PackedKind::List, bytes),
+        types::ZSET_ZIPLIST => from_ziplist(fresh, limits, PackedKind::Zset, bytes),
+        types::HASH_ZIPLIST => from_ziplist(fresh, limits, PackedKind::Hash, bytes),
+        types::SET_INTSET => as_it_is(PackedKind::Intset, bytes),
+        types::SET_LISTPACK => as_it_is(PackedKind::Set, bytes),
+        types::ZSET_LISTPACK => as_it_is(PackedKind::Zset, bytes),
+        types::HASH_LISTPACK => as_it_is(PackedKind::Hash, bytes),
+        _ => as_it_is(PackedKind::HashWithExpiry, bytes),
+    })?;
+    done.ok_or_else(|| input.corrupt(complaint(of_type)))
 }
 
 fn read_text_score<R: Read>(input: &mut Input<R>) -> Reading<f64> {
@@ -333,10 +343,21 @@ fn read_text_score<R: Read>(input: &mut Input<R>) -> Reading<f64> {
 }
 
 /// Makes a value from the elements of a ziplist; none when it is not a whole one.
-fn from_ziplist(entry: &mut Entry, limits: &Limits, kind: PackedKind, bytes: &[u8]) -> Option<()> {
+fn from_ziplist(fresh: Fresh<'_>, limits: &Limits, kind: PackedKind, bytes: &[u8]) -> Option<Entry> {
     let values = legacy::ziplist(bytes)?;
     let lp = listpack::from_values(values.into_iter().map(settled));
-    load(entry, limits, kind, &lp).ok()
+    load(fresh, limits, kind, &lp).ok()
+}
+
+/// Makes a hash from a zipmap; none when it is not a whole one, or a field comes twice.
+fn from_zipmap(fresh: Fresh<'_>, limits: &Limits, bytes: &[u8]) -> Option<Entry> {
+    let mut entry = fresh.entry(Kind::Hash, hash::empty());
+    for (field, value) in legacy::zipmap(bytes)? {
+        if !hash::set(&mut entry, &limits.hash, field, value, hash::FieldTtl::Clear) {
+            return None;
+        }
+    }
+    Some(entry)
 }
 
 /// The value as a listpack keeps it: what looks like an integer is one.

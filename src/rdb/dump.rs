@@ -8,7 +8,7 @@ use super::input::Input;
 use super::output::{Compression, Output};
 use super::{Fault, RdbError};
 use crate::util::crc::crc64;
-use crate::value::{Entry, Limits, is_empty};
+use crate::value::{Entry, Fresh, Limits, is_empty};
 
 /// Bytes of version and checksum.
 const FOOTER: usize = 10;
@@ -82,7 +82,7 @@ pub fn restore(
 ) -> Result<Option<Entry>, RdbError> {
     let mut input = Input::of_payload(&payload[..payload.len().saturating_sub(FOOTER)]);
     let of_type = input.byte()?;
-    let mut draft = Draft::begin(&mut input, of_type, key, expiry, limits)?;
+    let mut draft = Draft::begin(&mut input, of_type, Fresh { key, expiry }, limits)?;
     let whole = draft.step(&mut input, limits, u64::MAX)?;
     debug_assert!(whole, "a step without end comes to the end");
     if !input.is_at_end()? {

@@ -8,7 +8,7 @@ use super::format::{
 use super::input::{Input, Reading};
 use super::{Fault, RdbError};
 use crate::util::num;
-use crate::value::{Entry, Limits, is_empty};
+use crate::value::{Entry, Fresh, Limits, is_empty};
 use std::io::Read;
 
 /// Refused by the sink: the reason.
@@ -194,7 +194,7 @@ impl<R: Read> Loader<R> {
         if matches!(of_type, types::MODULE_PRE_GA | types::MODULE_2) {
             return self.module_value(sink, of_type);
         }
-        self.draft = Some(Draft::begin(input, of_type, key, self.expiry, limits)?);
+        self.draft = Some(Draft::begin(input, of_type, Fresh { key, expiry: self.expiry }, limits)?);
         self.go_on(sink, until)
     }
 

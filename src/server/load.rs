@@ -108,10 +108,14 @@ struct IntoKeyspace<'a> {
     duplicates: Duplicates,
     delay_us: i32,
     now_s: i64,
+    /// Bytes of the file that are still to come.
+    bytes_left: u64,
     /// Entries on their way into the tables: the memory they will touch is being fetched.
     waiting: Vec<(usize, u64, Entry)>,
 }
 
+/// Bytes that a key takes in a file, with its value: hardly ever fewer. As many are what the table takes.
+const KEY_BYTES: u64 = 12;
 /// Entries whose buckets are fetched together.
 const WAITING_MAX: usize = 16;
 
@@ -165,6 +169,12 @@ impl Sink for IntoKeyspace<'_> {
             _ => return Err(format!("Data of database {db}, but there are only {databases} databases")),
         }
         Ok(())
+    }
+
+    fn sizes(&mut self, keys: u64, volatile: u64) {
+        // Those that are volatile may be over. What is said too much costs no more than the file is long.
+        let keys = keys.saturating_sub(volatile).min(self.bytes_left / KEY_BYTES);
+        self.keyspace.expect(self.tally.db, keys as usize);
     }
 
     fn entry(&mut self, mut entry: Entry, age: Age) -> Result<(), Refusal> {
@@ -270,6 +280,7 @@ impl Server {
         duplicates: Duplicates,
     ) -> Result<Progress, RdbError> {
         self.keyspace.begin(self.now.wall_ms);
+        let bytes_left = loading.total_bytes.saturating_sub(loading.position());
         let mut sink = IntoKeyspace {
             keyspace: &mut self.keyspace,
             functions: &mut self.runner.scripts.functions,
@@ -277,6 +288,7 @@ impl Server {
             duplicates,
             delay_us: self.config.key_load_delay,
             now_s: self.now.wall_ms / 1000,
+            bytes_left,
             waiting: Vec::with_capacity(WAITING_MAX),
         };
         let progress = loading.loader.step(&mut sink, budget)?;
