@@ -2,7 +2,7 @@
 //! order and duplicate is checked here or by the `load` functions of the types, whatever
 //! `sanitize-dump-payload` says: what was taken in can be trusted from then on.
 
-use super::format::{container, kind as types, score};
+use super::format::{Family, Type, container, kind as types, score};
 use super::input::{Input, Reading, Text};
 use super::{Fault, legacy};
 use crate::collections::entry::NewPayload;
@@ -45,6 +45,8 @@ enum Elements {
     BinaryScores,
     /// Fields and values.
     Fields,
+    /// Fields, values and deadlines (milliseconds since 1970, -1: none).
+    FieldsWithDeadlines,
     /// Nodes of a stream; more is behind them.
     StreamNodes,
     /// Deadlines, fields and values; deadlines are relative to this one, if there is one.
@@ -55,13 +57,14 @@ impl Draft {
     /// Begins with the value of a type, under a key.
     pub(super) fn begin<R: Read>(
         input: &mut Input<R>,
-        of_type: u8,
+        of_type: Type,
         fresh: Fresh<'_>,
         limits: &Limits,
     ) -> Reading<Draft> {
         let Some((kind, elements)) = elements_of(of_type) else {
-            return Err(input.fault(Fault::unknown("encoding type", of_type)));
+            return Err(input.fault(Fault::unknown("encoding type", of_type.number)));
         };
+        let of_type = of_type.number;
         let entry = match (kind, elements) {
             (Kind::String, _) => read_string(input, fresh)?,
             (_, Elements::None) => read_packed(input, of_type, fresh, limits)?,
@@ -121,7 +124,7 @@ impl Draft {
             Elements::TextScores | Elements::BinaryScores => {
                 zset::prepare(&mut self.entry, &limits.zset, count, 0);
             }
-            Elements::Fields | Elements::ExpiringFields { .. } => {
+            Elements::Fields | Elements::FieldsWithDeadlines | Elements::ExpiringFields { .. } => {
                 hash::prepare(&mut self.entry, &limits.hash, count, std::iter::empty());
             }
             _ => {}
@@ -161,17 +164,29 @@ impl Draft {
                 }
             }
             Elements::TextScores | Elements::BinaryScores => self.read_member(input, limits)?,
-            Elements::Fields => self.read_field(input, limits, hash::FieldTtl::Clear)?,
+            Elements::Fields => {
+                self.read_pair(input)?;
+                self.add_field(input, limits, hash::FieldTtl::Clear)?;
+            }
+            Elements::FieldsWithDeadlines => {
+                self.read_pair(input)?;
+                let ttl = match input.fixed64()? {
+                    u64::MAX => hash::FieldTtl::Clear,
+                    at => deadline(input, Some(at))?,
+                };
+                self.add_field(input, limits, ttl)?;
+            }
             Elements::ExpiringFields { since } => {
                 let ttl = match input.length()? {
                     0 => hash::FieldTtl::Clear,
                     // Before the first release the deadline itself stood here.
-                    ttl => match since.map_or(Some(ttl), |since| (ttl - 1).checked_add(since)) {
-                        Some(at @ 1..=FIELD_EXPIRY_MAX) => hash::FieldTtl::At(at as i64),
-                        _ => return Err(input.corrupt("Hash field with an invalid deadline")),
-                    },
+                    ttl => {
+                        let at = since.map_or(Some(ttl), |since| (ttl - 1).checked_add(since));
+                        deadline(input, at)?
+                    }
                 };
-                self.read_field(input, limits, ttl)?;
+                self.read_pair(input)?;
+                self.add_field(input, limits, ttl)?;
             }
         }
         Ok(())
@@ -225,14 +240,19 @@ impl Draft {
         }
     }
 
-    fn read_field<R: Read>(
+    /// A field and its value.
+    fn read_pair<R: Read>(&mut self, input: &mut Input<R>) -> Reading<()> {
+        input.string_into(&mut self.field)?;
+        input.string_into(&mut self.value)
+    }
+
+    /// Adds what was read to the hash.
+    fn add_field<R: Read>(
         &mut self,
         input: &mut Input<R>,
         limits: &Limits,
         ttl: hash::FieldTtl,
     ) -> Reading<()> {
-        input.string_into(&mut self.field)?;
-        input.string_into(&mut self.value)?;
         match hash::set(&mut self.entry, &limits.hash, &self.field, &self.value, ttl) {
             true => Ok(()),
             false => Err(input.corrupt("Duplicate hash fields detected")),
@@ -241,8 +261,12 @@ impl Draft {
 }
 
 /// What a type is and holds.
-fn elements_of(of_type: u8) -> Option<(Kind, Elements)> {
-    Some(match of_type {
+fn elements_of(of_type: Type) -> Option<(Kind, Elements)> {
+    if of_type.family == Family::Valkey && of_type.number >= types::VALKEY_OWN {
+        let known = of_type.number == types::VALKEY_HASH_2;
+        return known.then_some((Kind::Hash, Elements::FieldsWithDeadlines));
+    }
+    Some(match of_type.number {
         types::STRING => (Kind::String, Elements::None),
         types::LIST => (Kind::List, Elements::List),
         types::LIST_ZIPLIST => (Kind::List, Elements::None),
@@ -264,6 +288,14 @@ fn elements_of(of_type: u8) -> Option<(Kind, Elements)> {
         types::HASH_LISTPACK_EX | types::HASH_LISTPACK_EX_PRE_GA => (Kind::Hash, Elements::None),
         _ => return None,
     })
+}
+
+/// The deadline of a field, if it can be one.
+fn deadline<R: Read>(input: &Input<R>, at: Option<u64>) -> Reading<hash::FieldTtl> {
+    match at {
+        Some(at @ 1..=FIELD_EXPIRY_MAX) => Ok(hash::FieldTtl::At(at as i64)),
+        _ => Err(input.corrupt("Hash field with an invalid deadline")),
+    }
 }
 
 /// A collection of nothing.

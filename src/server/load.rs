@@ -7,7 +7,8 @@ use super::{NetOp, Server, child};
 use crate::collections::hash::hash_key;
 use crate::keyspace::access::Policy;
 use crate::keyspace::{Expiry, Free, Key, Keyspace};
-use crate::rdb::read::{Refusal, Verify, is_newer};
+use crate::rdb::format::Format;
+use crate::rdb::read::{Refusal, Verify};
 use crate::rdb::{Age, Fault, Loader, Progress, RdbError, Sink};
 use crate::script::functions::{self, Functions};
 use crate::sys::signals::{self, Urgency};
@@ -136,9 +137,9 @@ impl IntoKeyspace<'_> {
 }
 
 impl Sink for IntoKeyspace<'_> {
-    fn version(&mut self, version: u16) {
-        if is_newer(version) {
-            log::warn!(target: "aikv", "The snapshot has RDB version {version}, which is later than known");
+    fn format(&mut self, format: Format) {
+        if format.is_newer() {
+            log::warn!(target: "aikv", "The snapshot has RDB version {format}, which is later than known");
         }
     }
 
@@ -146,6 +147,7 @@ impl Sink for IntoKeyspace<'_> {
         let text = String::from_utf8_lossy(value);
         match name {
             b"redis-ver" => log::info!(target: "aikv", "Loading RDB produced by version {text}"),
+            b"valkey-ver" => log::info!(target: "aikv", "Loading RDB produced by Valkey version {text}"),
             b"ctime" => {
                 let age = self.now_s - text.parse().unwrap_or(self.now_s);
                 log::info!(target: "aikv", "RDB age {} seconds", age.max(0));
@@ -333,7 +335,7 @@ impl Server {
         log::error!(target: "aikv", "Loading {path}: {error}");
         log::error!(target: "aikv", "Terminating server after rdb file reading failure.");
         let failure = match &error.fault {
-            Fault::Corrupt(_) | Fault::Ended => format!("Corrupted data file: {path}: {error}"),
+            Fault::Corrupt(_) | Fault::Ended => format!("Corrupted data file {path}: {error}"),
             Fault::Io(_) | Fault::Refused(_) => format!("Cannot load {path}: {error}"),
         };
         log::error!(target: "aikv", "{failure}");

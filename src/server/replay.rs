@@ -15,6 +15,7 @@ use crate::command::Hashed;
 use crate::command::spec::Flags;
 use crate::keyspace::Expiry;
 use crate::rdb::Progress;
+use crate::rdb::format::{MAGIC_LONGEST, is_snapshot};
 use crate::resp::{Args, OwnedArgs};
 use crate::sys::file;
 use crate::sys::signals::{self, Urgency};
@@ -406,9 +407,9 @@ fn leave_snapshot(replay: &mut Replay) {
 /// Whether a file begins like a snapshot.
 fn starts_with_snapshot(mut file: &File) -> io::Result<bool> {
     let mut head = Vec::new();
-    file.take(5).read_to_end(&mut head)?;
+    file.take(MAGIC_LONGEST as u64).read_to_end(&mut head)?;
     file.rewind()?;
-    Ok(head == b"REDIS")
+    Ok(is_snapshot(&head))
 }
 
 fn cut_file(path: &Path, length: u64) -> io::Result<()> {
