@@ -275,10 +275,8 @@ impl Check<'_> {
             let item = match reader.read(&mut args) {
                 Ok(item) => item,
                 Err(fault) => {
-                    (found.whole, found.line) = multi.unwrap_or((fault.offset, line));
-                    if multi.is_none() {
-                        found.line = fault.line;
-                    }
+                    let whole = reader.whole(&fault, examine_tail(File::open(path)?, &fault)?);
+                    (found.whole, found.line) = multi.map_or(whole, |begin| begin.min(whole));
                     found.fault = Some(fault);
                     return Ok(found);
                 }
