@@ -211,6 +211,8 @@ bits! { Flags, FLAG_NAMES, "Flags with their names in COMMAND INFO; an empty nam
     READS_OTHER_KEYS = 42, "";
     /// Its arguments are pairs of option and value: values of sensitive options are cut as secrets are.
     SENSITIVE_OPTIONS = 43, "";
+    /// Asks whether the server is well: while the disk takes no writes, it is told so.
+    ASKS_HEALTH = 44, "";
 }
 
 bits! { Acl, ACL_NAMES, "ACL categories with their names, in the order of ACL CAT.";

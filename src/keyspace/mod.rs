@@ -172,6 +172,11 @@ impl Keyspace {
         &self.dbs[db]
     }
 
+    /// Makes room for so many keys in a database that has held none.
+    pub fn expect(&mut self, db: usize, keys: usize) {
+        self.dbs[db].table.expect(keys);
+    }
+
     /// Brings the memory that a lookup of `hash` will touch into the cache: the bucket's line.
     #[inline]
     pub fn prefetch_bucket(&self, db: usize, hash: u64) {

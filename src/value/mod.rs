@@ -319,16 +319,32 @@ pub enum PackedKind {
     HashWithExpiry,
 }
 
-/// Replaces the value of an entry by one that a file holds as packed bytes, in the encoding the limits ask
-/// for. The bytes are checked: structure, order, no member twice. On an error the entry is unchanged.
-pub fn load(entry: &mut Entry, limits: &Limits, kind: PackedKind, bytes: &[u8]) -> Result<(), Unfit> {
+/// A key that is read from a file, and its deadline.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// In milliseconds since 1970.
+    pub expiry: Option<i64>,
+}
+
+impl Fresh<'_> {
+    /// The entry with its value.
+    pub fn entry(self, kind: Kind, payload: NewPayload<'_, Object>) -> Entry {
+        Entry::new(self.key, kind as u8, payload, self.expiry)
+    }
+}
+
+/// A new entry with a value that a file holds as packed bytes, in the encoding the limits ask for. The bytes
+/// are checked: structure, order, no member twice.
+pub fn load(fresh: Fresh<'_>, limits: &Limits, kind: PackedKind, bytes: &[u8]) -> Result<Entry, Unfit> {
     match kind {
-        PackedKind::List => list::load(entry, &limits.list, bytes),
-        PackedKind::Intset => set::load_intset(entry, &limits.set, bytes),
-        PackedKind::Set => set::load_listpack(entry, &limits.set, bytes),
-        PackedKind::Zset => zset::load(entry, &limits.zset, bytes),
-        PackedKind::Hash => hash::load(entry, &limits.hash, bytes, 2),
-        PackedKind::HashWithExpiry => hash::load(entry, &limits.hash, bytes, 3),
+        PackedKind::List => list::load(fresh, &limits.list, bytes),
+        PackedKind::Intset => set::load_intset(fresh, &limits.set, bytes),
+        PackedKind::Set => set::load_listpack(fresh, &limits.set, bytes),
+        PackedKind::Zset => zset::load(fresh, &limits.zset, bytes),
+        PackedKind::Hash => hash::load(fresh, &limits.hash, bytes, 2),
+        PackedKind::HashWithExpiry => hash::load(fresh, &limits.hash, bytes, 3),
     }
 }
 

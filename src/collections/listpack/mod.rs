@@ -14,7 +14,7 @@ mod entry;
 #[cfg(test)]
 mod tests;
 
-pub use check::{adopt, is_valid};
+pub use check::{adopt, adopt_with, is_valid};
 pub use entry::{Digits, Value};
 
 use super::buffer::Buffer;

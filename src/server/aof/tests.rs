@@ -229,6 +229,28 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
 }
 
 #[test]
+fn a_failing_disk_shows_in_exec_and_ping_but_not_where_nothing_is_written() {
+    let mut world = World::new(&[("appendfsync", "no")]);
+    let (failing, writing, reading) = (world.client(), world.client(), world.client());
+    world.send(writing, &["MULTI", "PING", "SET k 1"]);
+    world.send(reading, &["MULTI", "PING", "GET k"]);
+    fail(Operation::Write, libc::ENOSPC);
+    world.send(failing, &["SET k 2"]);
+    world.settle();
+    world.open(failing);
+    const MISCONF: &str = "MISCONF Errors writing to the AOF file: No space left on device\r\n";
+    world.send(failing, &["PING", "EVAL \"return redis.call('ping')\" 0", "MULTI", "PING", "EXEC"]);
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    assert_eq!(text(world.open(failing)), format!("-{MISCONF}+PONG\r\n+OK\r\n-{MISCONF}{aborted}"));
+    world.send(writing, &["EXEC"]);
+    let aborted = format!("-EXECABORT Transaction discarded because of: {MISCONF}");
+    assert_eq!(text(world.open(writing)), format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{aborted}"));
+    world.send(reading, &["EXEC"]);
+    assert_eq!(text(world.open(reading)), "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+PONG\r\n$1\r\n2\r\n");
+    Fault::inject(None);
+}
+
+#[test]
 fn after_a_failed_sync_only_a_rewrite_lets_writes_in() {
     for policy in ["always", "everysec"] {
         let mut world = World::new(&[("appendfsync", policy)]);
