@@ -114,6 +114,7 @@ impl Type {
     pub fn name(self) -> &'static str {
         match self {
             Type { number: kind::VALKEY_HASH_2, family: Family::Valkey } => "hash-v2",
+            Type { number: kind::VALKEY_OWN.., family: Family::Valkey } => "unknown",
             Type { number, .. } => kind::name(number),
         }
     }
