@@ -238,6 +238,13 @@ impl Client {
             None => config.client_output_buffer_limit.normal,
         }
     }
+
+    /// Some output has left: if the rest is below the soft limit, its time begins anew.
+    pub fn note_drained(&mut self, config: &Config) {
+        if (self.reply.pending_bytes() as u64) < self.output_limit(config).soft {
+            self.soft_limit_since_ms = None;
+        }
+    }
 }
 
 /// All clients. A running client is taken out of its slot and put back, so that it and the server can be
