@@ -422,6 +422,29 @@ fn who_does_not_read_is_closed_at_the_limit() {
 }
 
 #[test]
+fn endless_answers_are_cut_off() {
+    let server = Server::start(&["--client-output-buffer-limit", "normal 1mb 0 0"]);
+    let mut admin = server.connect();
+    admin.ask(b"HSET h f v\r\nSADD s a\r\nZADD z 1 a\r\n", ":1\r\n:1\r\n:1\r\n");
+    for request in [
+        "HRANDFIELD h -999999999",
+        "HRANDFIELD h -999999999 WITHVALUES",
+        "SRANDMEMBER s -999999999",
+        "ZRANDMEMBER z -999999999 WITHSCORES",
+        "MULTI\r\nSRANDMEMBER s -999999999\r\nHRANDFIELD h -999999999\r\nEXEC",
+    ] {
+        let mut greedy = server.connect();
+        let begin = std::time::Instant::now();
+        greedy.send(format!("{request}\r\n").as_bytes());
+        let answer = greedy.rest();
+        assert!(answer.len() < 100, "{request}: {}", answer.len());
+        assert!(begin.elapsed() < Duration::from_secs(10), "{request}");
+    }
+    let peak = field(&admin.bulk(b"INFO memory\r\n"), "used_memory_peak");
+    assert!(peak.parse::<u64>().is_ok_and(|bytes| bytes < 64 << 20), "{peak}");
+}
+
+#[test]
 fn endless_requests_are_cut_off() {
     let server = Server::start(&["--client-query-buffer-limit", "1mb"]);
     let mut client = server.connect();

@@ -50,6 +50,8 @@ pub struct Ctx<'a> {
     pub reads_all_keys: bool,
     /// Whether the command comes from the log, where it was written after it had been checked.
     pub from_log: bool,
+    /// Bytes of output at which the client will be closed: an answer without bounds need not go on.
+    pub output_max: usize,
     /// The hash of the argument that was looked up ahead.
     hashed: Hashed,
 }
@@ -87,6 +89,7 @@ impl<'a> Ctx<'a> {
             in_script: false,
             reads_all_keys: true,
             from_log: false,
+            output_max: usize::MAX,
             hashed,
         }
     }

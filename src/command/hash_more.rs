@@ -208,6 +208,9 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
             let picks = if hash.live_len() == 0 { 0 } else { repeated_count(*count)? };
             head(ctx.reply, picks, *values);
             for _ in 0..picks {
+                if ctx.reply.pending_bytes() >= ctx.output_max {
+                    break;
+                }
                 let item = hash.random(&mut rng).expect("the hash is not empty");
                 random_item(ctx.reply, item, *values);
             }

@@ -413,7 +413,12 @@ fn srandmember(ctx: &mut Ctx<'_>) -> CmdResult {
         Some(count) => {
             let picks = repeated_count(count)?;
             ctx.reply.array(picks);
-            (0..picks).for_each(|_| value::reply(one(&mut rng), ctx.reply));
+            for _ in 0..picks {
+                if ctx.reply.pending_bytes() >= ctx.output_max {
+                    break;
+                }
+                value::reply(one(&mut rng), ctx.reply);
+            }
         }
     }
     drop(entry);

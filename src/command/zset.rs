@@ -597,7 +597,7 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     match of_kind(ctx.ks.read(ctx.db, ctx.key(1)), Kind::Zset)? {
         Some(entry) => {
             let view = zset::view(&entry);
-            let reply = &mut *ctx.reply;
+            let (reply, output_max) = (&mut *ctx.reply, ctx.output_max);
             if let Ok(wanted) = usize::try_from(count) {
                 scores.head(reply, wanted.min(view.len()));
                 view.sample(wanted, &mut rng, &mut |member, score| scores.member(reply, member, score));
@@ -605,6 +605,9 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
                 let picks = repeated_count(count)?;
                 scores.head(reply, picks);
                 for _ in 0..picks {
+                    if reply.pending_bytes() >= output_max {
+                        break;
+                    }
                     let (member, score) = view.random(&mut rng).expect("a sorted set has members");
                     scores.member(reply, member, score);
                 }
