@@ -50,12 +50,11 @@ pub struct Ctx<'a> {
     pub reads_all_keys: bool,
     /// Whether the command comes from the log, where it was written after it had been checked.
     pub from_log: bool,
+    /// Bytes of output at which the client will be closed: an answer without bounds need not go on.
+    pub output_max: usize,
     /// The hash of the argument that was looked up ahead.
     hashed: Hashed,
 }
-
-/// Replies up to this size are sent whatever the limits are.
-const REPLY_BYTES_FREE: u64 = 1 << 20;
 
 /// The hash of one argument, computed before the command ran (for prefetching).
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,6 +89,7 @@ impl<'a> Ctx<'a> {
             in_script: false,
             reads_all_keys: true,
             from_log: false,
+            output_max: usize::MAX,
             hashed,
         }
     }
@@ -102,16 +102,6 @@ impl<'a> Ctx<'a> {
             return Key { bytes, hash: self.hashed.hash };
         }
         Key::new(bytes)
-    }
-
-    /// Pending bytes from which on a reply need not be finished: a client with so much is cut off.
-    pub fn reply_bytes_max(&self) -> usize {
-        let limits = &self.config.client_output_buffer_limit;
-        match (limits.normal.hard, limits.pubsub.hard) {
-            _ if self.in_script => usize::MAX,
-            (0, _) | (_, 0) => usize::MAX,
-            (normal, pubsub) => normal.max(pubsub).max(REPLY_BYTES_FREE) as usize,
-        }
     }
 
     /// Argument `i` as an integer.

@@ -176,6 +176,9 @@ fn keys(ctx: &mut Ctx<'_>) -> CmdResult {
     } else {
         let all = pattern == b"*";
         for entry in ctx.ks.entries(ctx.db) {
+            if ctx.reply.pending_bytes() >= ctx.output_max {
+                break;
+            }
             if all || glob::matches(pattern, entry.key(), Case::Sensitive) {
                 ctx.reply.bulk(entry.key());
                 found += 1;

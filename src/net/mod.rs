@@ -280,6 +280,9 @@ impl Reactor {
             client.bytes_out += n as u64;
             if n > 0 {
                 client.active_ms = self.server.now.mono_ms();
+                if client.soft_limit_since_ms.is_some() {
+                    client.note_drained(&self.server.config);
+                }
             }
             self.server.stats.counters.net_output_bytes += n as u64;
             self.server.stats.counters.writes += 1;

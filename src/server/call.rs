@@ -93,6 +93,7 @@ impl Server {
             Handler::Data(run) => {
                 let restricted = client.gates & bit::ACL != 0 && command.is(Flags::READS_OTHER_KEYS);
                 let reads_all_keys = !restricted || self.reads_any_key(client, command, &args);
+                let output_max = client.output_max(&self.config);
                 let mut ctx = Ctx::new(
                     &mut self.keyspace,
                     client.db,
@@ -105,6 +106,7 @@ impl Server {
                 ctx.reads_all_keys = reads_all_keys;
                 ctx.in_script = client.role == Role::Script;
                 ctx.from_log = self.armed & bit::LOADING != 0;
+                ctx.output_max = output_max;
                 let result = run(&mut ctx);
                 (result, ctx.propagate)
             }

@@ -3,6 +3,7 @@
 
 use super::blocking::Blocked;
 use super::durable::Held;
+use super::limits::FREE_OUTPUT_BYTES;
 use super::multi::{Multi, Watched};
 use super::table::Command;
 use crate::acl::User;
@@ -236,6 +237,24 @@ impl Client {
         match self.subscriptions {
             Some(_) => config.client_output_buffer_limit.pubsub,
             None => config.client_output_buffer_limit.normal,
+        }
+    }
+
+    /// Bytes of output at which it is closed, whatever else happens.
+    #[inline]
+    pub fn output_max(&self, config: &Config) -> usize {
+        match self.output_limit(config).hard {
+            // Nobody is at the other end of a client of the server's own.
+            0 => usize::MAX,
+            _ if self.slot == usize::MAX => usize::MAX,
+            hard => usize::try_from(hard).unwrap_or(usize::MAX).max(FREE_OUTPUT_BYTES + 1),
+        }
+    }
+
+    /// Some output has left: if the rest is below the soft limit, its time begins anew.
+    pub fn note_drained(&mut self, config: &Config) {
+        if (self.reply.pending_bytes() as u64) < self.output_limit(config).soft {
+            self.soft_limit_since_ms = None;
         }
     }
 }

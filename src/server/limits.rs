@@ -16,7 +16,7 @@ const INPUT_KEPT_MAX: usize = 32 * 1024;
 pub const PEAK_RESET_MS: u64 = 5000;
 
 /// Output up to this size is within any limit.
-const FREE_OUTPUT_BYTES: usize = 16 * 1024;
+pub(super) const FREE_OUTPUT_BYTES: usize = 16 * 1024;
 
 /// Peaks over all clients that INFO shows.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,6 +1,7 @@
 //! The machine and its sandbox against scripts that mean well, and scripts that do not.
 
 use super::*;
+use crate::util::rng::Rng;
 
 /// Prints what a script returned, on one line.
 #[derive(Default)]
@@ -475,6 +476,95 @@ fn msgpack_both_ways() {
         ("return cmsgpack.pack()", "MessagePack pack needs input."),
         ("return cmsgpack.unpack('\\129\\192\\1')", "index is nil"),
     ]);
+}
+
+/// Bytes that a decoder meets: of its format, damaged, or any.
+fn hostile(rng: &mut Rng) -> Vec<u8> {
+    const SEEDS: &[&[u8]] = &[
+        b"[1,{\"a\":[true,null,\"\\u00e9\\ud83d\\ude00\"]},-1.5e3]",
+        b"{\"a\":{\"b\":{\"c\":[[[[]]]]}}}",
+        b"\x93\x01\xa3abc\x82\x01\x02\x03\xcb?\xf0\0\0\0\0\0\0",
+        b"\xdd\0\0\0\x02\xdf\0\0\0\x01\x01\xdb\0\0\0\x02ab\xd9\x01x",
+    ];
+    let mut bytes = SEEDS[rng.below(SEEDS.len() as u64) as usize].to_vec();
+    if rng.below(4) == 0 {
+        bytes = vec![0; rng.below(40) as usize];
+        rng.fill(&mut bytes);
+    }
+    for _ in 0..rng.below(4) {
+        let at = rng.below(bytes.len().max(1) as u64) as usize;
+        match rng.below(4) {
+            0 => bytes.truncate(at),
+            1 => bytes = [&bytes[..at], &bytes].concat(),
+            2 if at < bytes.len() => bytes[at] = [0xff, 0xdd, 0xdf, 0xc6, b'[', b'"', 0x7f][at % 7],
+            _ if at < bytes.len() => bytes[at] = rng.below(256) as u8,
+            _ => {}
+        }
+    }
+    bytes
+}
+
+/// A format of struct, most likely a bad one.
+fn struct_format(rng: &mut Rng) -> Vec<u8> {
+    const PARTS: &[&str] = &[
+        "i",
+        "I",
+        "b",
+        "h",
+        "l",
+        "c",
+        "s",
+        "x",
+        "d",
+        "f",
+        "<",
+        ">",
+        "!",
+        "0",
+        "3",
+        "8",
+        "32",
+        "2147483647",
+        " ",
+    ];
+    (0..rng.below(8)).flat_map(|_| PARTS[rng.below(PARTS.len() as u64) as usize].bytes()).collect()
+}
+
+#[test]
+fn hostile_input_breaks_no_library() {
+    let codes = [
+        "return {pcall(cjson.decode, ARGV[1])}",
+        "local ok, v = pcall(cjson.decode, ARGV[1]) if ok then return cjson.encode(v) end",
+        "return {pcall(cmsgpack.unpack, ARGV[1])}",
+        "local ok, v = pcall(cmsgpack.unpack, ARGV[1]) if ok then return cmsgpack.pack(v) end",
+        "return {pcall(cmsgpack.unpack_limit, ARGV[1], ARGV[3], ARGV[4])}",
+        "return {pcall(struct.unpack, ARGV[2], ARGV[1], ARGV[3])}",
+        "return {pcall(struct.pack, ARGV[2], ARGV[3], ARGV[1], ARGV[4], ARGV[1])}",
+        "return {pcall(struct.size, ARGV[2])}",
+        "return {pcall(bit.rol, ARGV[3], ARGV[4]), pcall(bit.tohex, ARGV[3], ARGV[4])}",
+        "return {pcall(string.format, ARGV[1], ARGV[3], ARGV[4])}",
+        "return {pcall(string.find, ARGV[1], ARGV[2]), pcall(string.gsub, ARGV[1], ARGV[1], ARGV[2])}",
+        "return {pcall(loadstring, ARGV[1])}",
+    ];
+    let numbers = ["0", "1", "-1", "3", "2147483647", "-2147483648", "1e300", "nan", "0x7fffffffffffffff"];
+    for seed in 0..4 {
+        let (mut rng, mut world) = (Rng::from_seed(seed), World::new());
+        for round in 0..1500 {
+            let (bytes, format) = (hostile(&mut rng), struct_format(&mut rng));
+            let mut number = || numbers[rng.below(numbers.len() as u64) as usize].as_bytes();
+            let args = [&bytes[..], &format[..], number(), number()];
+            let code = codes[round % codes.len()];
+            world.patience = 100;
+            let result = world.run_with(code, &[], &args);
+            assert!(!result.starts_with("compile"), "seed {seed}, {code}: {result}");
+        }
+        // The state is as good as new.
+        assert_eq!(
+            world.run("return cmsgpack.unpack(cmsgpack.pack(cjson.encode({1, 'a'})))"),
+            "'[1,\\\"a\\\"]'"
+        );
+        assert!(world.vm.used_bytes() < 8 << 20, "seed {seed}: {}", world.vm.used_bytes());
+    }
 }
 
 #[test]
