@@ -204,11 +204,13 @@ fn enter_data_dir(config: &Config) -> Result<(), Failure> {
 }
 
 /// Engine `aidb`: the log is on, and the data directory is this server's alone as long as the lock is held.
+/// With engine `memory`, a log is not kept where a server with engine `aidb` keeps its own.
 fn keep_data(config: &mut Config) -> Result<Option<File>, Failure> {
-    if config.storage_engine != Engine::Aidb {
-        return Ok(None);
+    match config.storage_engine {
+        Engine::Aidb => config.appendonly = true,
+        Engine::Memory if config.appendonly && Path::new(LOCK_FILE).exists() => {}
+        Engine::Memory => return Ok(None),
     }
-    config.appendonly = true;
     let dir = &config.dir;
     let failed = |e: std::io::Error| format!("data_dir {}: {LOCK_FILE}: {}", dir.display(), plain(&e));
     for attempt in 0.. {

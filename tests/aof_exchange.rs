@@ -131,3 +131,43 @@ fn fields_with_deadlines_survive_in_both_forms() {
         assert_eq!(server.connect().line("HPEXPIRETIME hash FIELDS 2 a b"), before);
     }
 }
+
+/// A log with a script that runs for long, alone and in a transaction.
+fn slow_log(folder: &Path) {
+    const SLOW: &str = "redis.call('incr', KEYS[1]) for i = 1, 2e7 do end redis.call('incr', KEYS[1])";
+    let eval: &[&str] = &["EVAL", SLOW, "1", "k"];
+    let commands = [&["SELECT", "0"], eval, &["MULTI"], &["INCR", "k"], eval, &["INCR", "k"], &["EXEC"]];
+    let mut log = String::new();
+    for words in commands.iter().copied().chain([&["SET", "after", "1"][..]]) {
+        log += &format!("*{}\r\n", words.len());
+        words.iter().for_each(|word| log += &format!("${}\r\n{word}\r\n", word.len()));
+    }
+    let folder = folder.join("appendonlydir");
+    std::fs::create_dir(&folder).expect("a new folder");
+    std::fs::write(folder.join("appendonly.aof.1.incr.aof"), log).expect("writing");
+    let manifest = "file appendonly.aof.1.incr.aof seq 1 type i\n";
+    std::fs::write(folder.join("appendonly.aof.manifest"), manifest).expect("writing");
+}
+
+#[test]
+fn clients_are_answered_while_a_slow_script_of_the_log_runs() {
+    let dir = tempfile::TempDir::new().unwrap();
+    slow_log(dir.path());
+    let options = ["--appendonly", "yes", "--busy-reply-threshold", "1", "--enable-debug-command", "yes"];
+    let server = Running::aikv(dir.path(), &options);
+    let mut client = server.connect();
+    let loaded = Reply::Array(vec![Reply::Text("6".into()), Reply::Text("1".into())]);
+    assert_eq!(client.line("MGET k after"), loaded);
+    // Once more, with somebody there.
+    let mut admin = server.connect();
+    let waiting = std::thread::spawn(move || admin.line("DEBUG LOADAOF"));
+    let (mut loading, mut busy) = (0, 0);
+    while !waiting.is_finished() {
+        let starts = |reply, with| matches!(reply, Reply::Error(text) if text.starts_with(with));
+        loading += u32::from(starts(client.line("GET k"), "LOADING "));
+        busy += u32::from(starts(client.line("ECHO hello"), "BUSY "));
+    }
+    assert_eq!(waiting.join().expect("it is answered"), Reply::Text("OK".into()));
+    assert!(loading > 1 && busy > 1, "{loading} and {busy} replies meanwhile");
+    assert_eq!((client.line("MGET k after"), client.line("PING")), (loaded, Reply::Text("PONG".into())));
+}

@@ -145,6 +145,7 @@ fn a_failing_disk_refuses_writes_until_it_is_well_again() {
         server.bgsave();
         assert_eq!(server.info("rdb_last_bgsave_status"), "err");
         assert!(server.ask("SET k v").starts_with("-MISCONF Redis is configured to save RDB"), "{fault}");
+        assert!(server.ask("PING").starts_with("-MISCONF Redis is configured to save RDB"), "{fault}");
         assert!(server.ask("GET key:1").starts_with("value:1"), "reads go on");
         assert_eq!(
             fs::read(dir.path().join("dump.rdb")).expect("the server and its files work"),

@@ -6,6 +6,7 @@ use super::manifest::{Kind, LoadError, Manifest, Part};
 use super::reader::{Fault, FaultKind, Item, Reader, Tail, Verify, examine_tail};
 use crate::config::Config;
 use crate::rdb;
+use crate::rdb::format::{MAGIC_LONGEST, is_snapshot};
 use crate::resp::OwnedArgs;
 use crate::sys::file;
 use crate::value::{Entry, Limits};
@@ -274,10 +275,8 @@ impl Check<'_> {
             let item = match reader.read(&mut args) {
                 Ok(item) => item,
                 Err(fault) => {
-                    (found.whole, found.line) = multi.unwrap_or((fault.offset, line));
-                    if multi.is_none() {
-                        found.line = fault.line;
-                    }
+                    let whole = reader.whole(&fault, examine_tail(File::open(path)?, &fault)?);
+                    (found.whole, found.line) = multi.map_or(whole, |begin| begin.min(whole));
                     found.fault = Some(fault);
                     return Ok(found);
                 }
@@ -379,7 +378,7 @@ fn is_manifest(path: &Path) -> io::Result<bool> {
 }
 
 fn has_preamble(path: &Path) -> io::Result<bool> {
-    Ok(first_bytes(path, 5)? == b"REDIS")
+    Ok(is_snapshot(&first_bytes(path, MAGIC_LONGEST as u64)?))
 }
 
 fn first_bytes(path: &Path, count: u64) -> io::Result<Vec<u8>> {

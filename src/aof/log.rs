@@ -276,6 +276,32 @@ mod tests {
     }
 
     #[test]
+    fn a_repair_keeps_only_what_was_written() {
+        let bytes = sample();
+        let (whole, _) = read_all(&bytes, Verify::Checksums);
+        // Before the first checksum line nothing says that there are any.
+        let first = bytes.windows(5).position(|window| window == CHECKSUM).unwrap() + 50;
+        for (at, bit) in (first..bytes.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << bit;
+            let mut reader = Reader::new(&damaged[..], damaged.len() as u64, Verify::Checksums);
+            let mut args = OwnedArgs::default();
+            let fault = loop {
+                match reader.read(&mut args) {
+                    Ok(Item::End) => break None,
+                    Ok(_) => {}
+                    Err(fault) => break Some(fault),
+                }
+            };
+            let Some(fault) = fault else { continue };
+            let tail = examine_tail(Cursor::new(&damaged), &fault).unwrap();
+            let (keep, _) = reader.whole(&fault, tail);
+            let (kept, more) = read_all(&damaged[..keep as usize], Verify::Checksums);
+            assert!(more.is_none() && whole.starts_with(&kept), "byte {at} bit {bit}: {fault}, {keep}");
+        }
+    }
+
+    #[test]
     fn every_cut_is_a_torn_end() {
         let bytes = sample();
         let (whole, _) = read_all(&bytes, Verify::Checksums);

@@ -35,7 +35,8 @@ pub enum Item {
 /// Why reading cannot go on.
 #[derive(Debug)]
 pub struct Fault {
-    /// Where the command or line at fault begins: everything before is whole.
+    /// Everything before is whole: where the command or line at fault begins, or, when a checksum line does
+    /// not fit, where the bytes begin that it stands for.
     pub offset: u64,
     /// Where it was noticed.
     pub at: u64,
@@ -106,6 +107,8 @@ pub struct Reader<R: Read> {
     line: u64,
     /// Offset of the item that is being read.
     item: u64,
+    /// Offset and line behind the last checksum line: what is before has been proven.
+    proven: (u64, u64),
 }
 
 impl<R: Read> Reader<R> {
@@ -122,6 +125,7 @@ impl<R: Read> Reader<R> {
             length,
             line: 1,
             item: 0,
+            proven: (0, 1),
         }
     }
 
@@ -130,6 +134,7 @@ impl<R: Read> Reader<R> {
     pub fn behind(source: R, read: Vec<u8>, offset: u64, length: u64) -> Self {
         let mut reader = Reader::new(source, length, Verify::Nothing);
         (reader.buffer, reader.before, reader.item, reader.sum) = (read, offset, offset, None);
+        reader.proven.0 = offset;
         reader
     }
 
@@ -141,6 +146,20 @@ impl<R: Read> Reader<R> {
     /// The number of the line that is being read, from 1.
     pub fn line(&self) -> u64 {
         self.line
+    }
+
+    /// Offset and line of what a repair keeps. Behind damage it is not enough that commands can be read: what
+    /// no checksum has proven may be damaged, too.
+    pub fn whole(&self, fault: &Fault, tail: Tail) -> (u64, u64) {
+        let has_checksums = match fault.kind {
+            FaultKind::Checksum | FaultKind::Ended => true,
+            FaultKind::Format(_) => self.proven.0 > 0,
+            FaultKind::Io(_) => false,
+        };
+        match tail {
+            Tail::Damaged if self.sum.is_some() && has_checksums => self.proven,
+            _ => (fault.offset, fault.line),
+        }
     }
 
     /// The checksum of the file up to here.
@@ -221,9 +240,12 @@ impl<R: Read> Reader<R> {
         match (parse_mark(mark), sum) {
             (Some(found), Some(sum)) if found != (sum, offset) => {
                 self.next = start;
-                Err(self.fault(FaultKind::Checksum))
+                Err(Fault { offset: self.proven.0, ..self.fault(FaultKind::Checksum) })
             }
-            (Some(_), _) => Ok(Item::Checksum),
+            (Some(_), _) => {
+                self.proven = (self.position(), self.line);
+                Ok(Item::Checksum)
+            }
             (None, None) => Ok(Item::Remark),
             (None, Some(_)) => {
                 self.next = start;

@@ -38,6 +38,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hset",
+            member: 2,
             arity: -4,
             flags: ADDS,
             keys: UPDATES,
@@ -56,6 +57,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hmset",
+            member: 2,
             arity: -4,
             flags: ADDS,
             keys: UPDATES,
@@ -77,6 +79,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hsetnx",
+            member: 2,
             arity: 4,
             flags: ADDS,
             keys: &[key(1, access::RW | access::INSERT)],
@@ -89,6 +92,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hget",
+            member: 2,
             arity: 3,
             flags: READS_FAST,
             keys: READS,
@@ -106,6 +110,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hexists",
+            member: 2,
             arity: 3,
             flags: READS_FAST,
             keys: ASKS,
@@ -118,6 +123,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hstrlen",
+            member: 2,
             arity: 3,
             flags: READS_FAST,
             keys: ASKS,
@@ -131,6 +137,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hmget",
+            member: 2,
             arity: -3,
             flags: READS_FAST,
             keys: READS,
@@ -144,6 +151,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hdel",
+            member: 2,
             arity: -3,
             flags: Flags::WRITE.with(Flags::FAST),
             keys: &[key(1, access::RW | access::DELETE)],
@@ -299,9 +307,9 @@ pub(super) fn find_for_change<R>(
     field: &[u8],
     look: impl FnOnce(Option<Value<'_>>) -> R,
 ) -> Result<R, CmdError> {
-    let now_ms = ctx.now_ms();
+    let over_ms = ctx.over_ms();
     let Some(entry) = of_kind(ctx.ks.write(ctx.db, key), Kind::Hash)? else { return Ok(look(None)) };
-    let hash = hash::view(&entry, now_ms);
+    let hash = hash::view(&entry, over_ms);
     let (result, has_due) = (look(hash.get(field)), hash.has_due());
     drop(entry);
     if has_due {
@@ -338,12 +346,12 @@ fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
 /// Answers about the field of argument 2; one whose time is over is not there, and is removed.
 #[inline]
 fn with_field(ctx: &mut Ctx<'_>, answer: impl FnOnce(Option<Value<'_>>, &mut Reply)) -> CmdResult {
-    let (now_ms, key, field) = (ctx.now_ms(), ctx.key(1), ctx.args.get(2));
+    let (over_ms, key, field) = (ctx.over_ms(), ctx.key(1), ctx.args.get(2));
     let Some(entry) = of_kind(ctx.ks.read(ctx.db, key), Kind::Hash)? else {
         answer(None, ctx.reply);
         return Ok(Outcome::Done);
     };
-    let hash = hash::view(&entry, now_ms);
+    let hash = hash::view(&entry, over_ms);
     let value = hash.get(field);
     let due = value.is_none() && hash.has_due();
     answer(value, ctx.reply);
@@ -355,9 +363,9 @@ fn with_field(ctx: &mut Ctx<'_>, answer: impl FnOnce(Option<Value<'_>>, &mut Rep
 }
 
 fn hmget(ctx: &mut Ctx<'_>) -> CmdResult {
-    let (args, now_ms, key) = (ctx.args, ctx.now_ms(), ctx.key(1));
+    let (args, over_ms, key) = (ctx.args, ctx.over_ms(), ctx.key(1));
     let entry = of_kind(ctx.ks.read(ctx.db, key), Kind::Hash)?;
-    let hash = entry.as_ref().map(|entry| hash::view(entry, now_ms));
+    let hash = entry.as_ref().map(|entry| hash::view(entry, over_ms));
     ctx.reply.array(args.len() - 2);
     for field in args.iter().skip(2) {
         match hash.and_then(|hash| hash.get(field)) {
@@ -381,12 +389,12 @@ fn hlen(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn hgetall(ctx: &mut Ctx<'_>) -> CmdResult {
-    let (now_ms, key) = (ctx.now_ms(), ctx.key(1));
+    let (over_ms, key) = (ctx.over_ms(), ctx.key(1));
     let Some(entry) = of_kind(ctx.ks.read(ctx.db, key), Kind::Hash)? else {
         ctx.reply.map(0);
         return Ok(Outcome::Done);
     };
-    let hash = hash::view(&entry, now_ms);
+    let hash = hash::view(&entry, over_ms);
     ctx.reply.map(hash.live_len());
     for item in hash.iter() {
         value::reply(item.field, ctx.reply);
@@ -397,12 +405,12 @@ fn hgetall(ctx: &mut Ctx<'_>) -> CmdResult {
 
 /// HKEYS and HVALS.
 fn list(ctx: &mut Ctx<'_>, part: impl Fn(hash::Item<'_>) -> Value<'_>) -> CmdResult {
-    let (now_ms, key) = (ctx.now_ms(), ctx.key(1));
+    let (over_ms, key) = (ctx.over_ms(), ctx.key(1));
     let Some(entry) = of_kind(ctx.ks.read(ctx.db, key), Kind::Hash)? else {
         ctx.reply.array(0);
         return Ok(Outcome::Done);
     };
-    let hash = hash::view(&entry, now_ms);
+    let hash = hash::view(&entry, over_ms);
     ctx.reply.array(hash.live_len());
     hash.iter().for_each(|item| value::reply(part(item), ctx.reply));
     Ok(Outcome::Done)

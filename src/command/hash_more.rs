@@ -22,6 +22,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hincrby",
+            member: 2,
             arity: 4,
             flags: ADDS,
             keys: COUNTS_IN,
@@ -34,6 +35,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "hincrbyfloat",
+            member: 2,
             arity: 4,
             flags: ADDS,
             keys: COUNTS_IN,
@@ -179,18 +181,18 @@ fn parse_wanted(ctx: &Ctx<'_>) -> Result<Option<Wanted>, CmdError> {
 }
 
 fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
-    let (wanted, key, now_ms) = (parse_wanted(ctx)?, ctx.key(1), ctx.now_ms());
+    let (wanted, key, over_ms) = (parse_wanted(ctx)?, ctx.key(1), ctx.over_ms());
     let nothing = |reply: &mut Reply| if wanted.is_some() { reply.array(0) } else { reply.null() };
     let Some(entry) = of_kind(ctx.ks.read(ctx.db, key), Kind::Hash)? else {
         nothing(ctx.reply);
         return Ok(Outcome::Done);
     };
-    let has_due = hash::view(&entry, now_ms).has_due();
+    let has_due = hash::view(&entry, over_ms).has_due();
     drop(entry);
     let left = !has_due || ctx.ks.expire_all_fields(ctx.db, key);
-    let mut rng = ctx.ks.rng.clone();
+    let (mut rng, bytes_max) = (ctx.ks.rng.clone(), ctx.reply_bytes_max());
     let entry = ctx.ks.peek(ctx.db, key).filter(|_| left);
-    let Some(hash) = entry.as_ref().map(|entry| hash::view(entry, now_ms)) else {
+    let Some(hash) = entry.as_ref().map(|entry| hash::view(entry, over_ms)) else {
         nothing(ctx.reply);
         return Ok(Outcome::Done);
     };
@@ -208,7 +210,7 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
             let picks = if hash.live_len() == 0 { 0 } else { repeated_count(*count)? };
             head(ctx.reply, picks, *values);
             for _ in 0..picks {
-                if ctx.reply.pending_bytes() >= ctx.output_max {
+                if ctx.reply.pending_bytes() > bytes_max {
                     break;
                 }
                 let item = hash.random(&mut rng).expect("the hash is not empty");
@@ -239,7 +241,7 @@ fn random_item(reply: &mut Reply, item: Item<'_>, values: bool) {
 // ---- walking ----
 
 fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
-    let (cursor, key, now_ms) = (parse_cursor(ctx.args.get(2))?, ctx.key(1), ctx.now_ms());
+    let (cursor, key, over_ms) = (parse_cursor(ctx.args.get(2))?, ctx.key(1), ctx.over_ms());
     let Some(entry) = of_kind(ctx.ks.read(ctx.db, key), Kind::Hash)? else {
         empty_scan(ctx.reply);
         return Ok(Outcome::Done);
@@ -248,7 +250,7 @@ fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
     reply_scan(ctx.reply, |reply| {
         let mut found = 0;
         let wants = |field: Value<'_>| options.wants(field.bytes(&mut Digits::default()));
-        let next = hash::view(&entry, now_ms).scan(cursor, options.count, &mut |item| {
+        let next = hash::view(&entry, over_ms).scan(cursor, options.count, &mut |item| {
             if wants(item.field) {
                 value::reply(item.field, reply);
                 found += 1;

@@ -319,12 +319,12 @@ fn expire(ctx: &mut Ctx<'_>, clock: Clock) -> CmdResult {
     let condition = Condition::parse(args.get(3));
     let given = (condition != Condition::Always).then(|| args.get(3));
     let first = parse_fields(args, if given.is_some() { 4 } else { 3 }, COUNT_TO_EXPIRE)?;
-    let (setting, now_ms) = (Setting::new(ctx, at), ctx.now_ms());
+    let (setting, over_ms) = (Setting::new(ctx, at), ctx.over_ms());
     let mut answers = Vec::with_capacity(args.len() - first);
     let mut changed: Vec<&[u8]> = Vec::new();
     let found = change_existing(ctx, key, |entry, _| {
         for field in args.iter().skip(first) {
-            answers.push(match hash::view(entry, now_ms).item(field) {
+            answers.push(match hash::view(entry, over_ms).item(field) {
                 None => NO_FIELD,
                 Some(item) if !condition.holds(item.expiry, at) => NOT_MET,
                 Some(_) => {
@@ -345,14 +345,14 @@ fn expire(ctx: &mut Ctx<'_>, clock: Clock) -> CmdResult {
 }
 
 fn hpersist(ctx: &mut Ctx<'_>) -> CmdResult {
-    let (args, key, now_ms) = (ctx.args, ctx.key(1), ctx.now_ms());
+    let (args, key, over_ms) = (ctx.args, ctx.key(1), ctx.over_ms());
     check_kind(ctx, key)?;
     let first = parse_fields(args, 2, COUNT_TO_TELL)?;
     let mut answers = Vec::with_capacity(args.len() - first);
     let mut changed = 0;
     change_existing(ctx, key, |entry, _| {
         for field in args.iter().skip(first) {
-            answers.push(match hash::view(entry, now_ms).item(field).map(|item| item.expiry) {
+            answers.push(match hash::view(entry, over_ms).item(field).map(|item| item.expiry) {
                 None => NO_FIELD,
                 Some(None) => NO_DEADLINE,
                 Some(Some(_)) => {
@@ -376,13 +376,13 @@ fn hpersist(ctx: &mut Ctx<'_>) -> CmdResult {
 
 /// HTTL and HEXPIRETIME in both units; seconds are rounded up.
 fn tell(ctx: &mut Ctx<'_>, clock: Clock) -> CmdResult {
-    let (args, key, now_ms) = (ctx.args, ctx.key(1), ctx.now_ms());
+    let (args, key, over_ms) = (ctx.args, ctx.key(1), ctx.over_ms());
     let base_ms = clock.base_ms(ctx);
     let entry = of_kind(ctx.ks.read(ctx.db, key), Kind::Hash)?;
     let first = parse_fields(args, 2, COUNT_TO_TELL)?;
     ctx.reply.array(args.len() - first);
     for field in args.iter().skip(first) {
-        let item = entry.as_ref().and_then(|entry| hash::view(entry, now_ms).item(field));
+        let item = entry.as_ref().and_then(|entry| hash::view(entry, over_ms).item(field));
         ctx.reply.int(match item.map(|item| item.expiry) {
             None => NO_FIELD,
             Some(None) => NO_DEADLINE,
@@ -403,14 +403,14 @@ fn get_and<'a>(
     first: usize,
     mut change: impl FnMut(&mut Entry, &[u8]) -> bool,
 ) -> Result<(Vec<&'a [u8]>, bool), CmdError> {
-    let (args, now_ms) = (ctx.args, ctx.now_ms());
+    let (args, over_ms) = (ctx.args, ctx.over_ms());
     ctx.reply.array(args.len() - first);
     let mut reply = std::mem::take(ctx.reply);
     let (mut changed, mut has_due) = (Vec::new(), false);
     let found = change_existing(ctx, key, |entry, _| {
-        has_due = hash::view(entry, now_ms).has_due();
+        has_due = hash::view(entry, over_ms).has_due();
         for field in args.iter().skip(first) {
-            match hash::view(entry, now_ms).get(field) {
+            match hash::view(entry, over_ms).get(field) {
                 None => {
                     reply.null();
                     continue;
@@ -566,11 +566,11 @@ impl SetEx {
 }
 
 fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
-    let (args, key, now_ms) = (ctx.args, ctx.key(1), ctx.now_ms());
+    let (args, key, over_ms) = (ctx.args, ctx.key(1), ctx.over_ms());
     let set = SetEx::parse(ctx)?;
     let fields: Vec<&[u8]> = args.iter().skip(set.first).step_by(2).collect();
     let entry = of_kind(ctx.ks.write(ctx.db, key), Kind::Hash)?;
-    let hash = entry.as_ref().map(|entry| hash::view(entry, now_ms));
+    let hash = entry.as_ref().map(|entry| hash::view(entry, over_ms));
     let is_there = |field: &&[u8]| hash.is_some_and(|hash| hash.item(field).is_some());
     let holds = match set.condition {
         None => true,

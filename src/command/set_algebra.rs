@@ -194,7 +194,7 @@ const TOO_MANY_KEYS: CmdError = CmdError::new("ERR Number of keys can't be great
 const NEGATIVE_LIMIT: CmdError = CmdError::new("ERR LIMIT can't be negative");
 
 fn sintercard(ctx: &mut Ctx<'_>) -> CmdResult {
-    let positive = |n: &i64| (1..=i64::from(i32::MAX)).contains(n);
+    let positive = |n: &i64| *n > 0;
     let count = args::int(ctx.args.get(1)).ok().filter(positive).ok_or(NO_KEYS)? as usize;
     if count > ctx.args.len() - 2 {
         return Err(TOO_MANY_KEYS);

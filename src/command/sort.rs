@@ -295,10 +295,12 @@ fn look_up(
     };
     name.clear();
     [prefix, element, suffix].iter().for_each(|part| name.extend_from_slice(part));
-    let now_ms = ks.now_ms();
+    let over_ms = ks.over_ms();
     let entry = ks.read(db, Key::new(name));
     match (entry.as_deref(), field) {
-        (Some(entry), Some(field)) if kind(entry) == Kind::Hash => each(hash::view(entry, now_ms).get(field)),
+        (Some(entry), Some(field)) if kind(entry) == Kind::Hash => {
+            each(hash::view(entry, over_ms).get(field))
+        }
         (Some(entry), None) if kind(entry) == Kind::String => {
             each(Some(Value::Str(string::bytes(entry, &mut string::Digits::default()))));
         }

@@ -15,6 +15,9 @@ pub struct Spec {
     pub acl: Acl,
     /// Where its keys are.
     pub keys: &'static [KeySpec],
+    /// Index of the first argument that is a member of the collection at the first key (a field of a hash),
+    /// so that its memory can be fetched ahead; 0: none.
+    pub member: usize,
     /// Which arguments are channels (ACL).
     pub channels: Channels,
     /// The family it is documented under.
@@ -46,6 +49,7 @@ pub const SPEC: Spec = Spec {
     flags: Flags(0),
     acl: Acl(0),
     keys: &[],
+    member: 0,
     channels: Channels::None,
     group: "generic",
     since: "1.0.0",
@@ -207,6 +211,8 @@ bits! { Flags, FLAG_NAMES, "Flags with their names in COMMAND INFO; an empty nam
     READS_OTHER_KEYS = 42, "";
     /// Its arguments are pairs of option and value: values of sensitive options are cut as secrets are.
     SENSITIVE_OPTIONS = 43, "";
+    /// Asks whether the server is well: while the disk takes no writes, it is told so.
+    ASKS_HEALTH = 44, "";
 }
 
 bits! { Acl, ACL_NAMES, "ACL categories with their names, in the order of ACL CAT.";

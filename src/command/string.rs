@@ -271,7 +271,7 @@ fn getex(ctx: &mut Ctx<'_>) -> CmdResult {
         None => None,
     };
     match at {
-        Some(at) if at <= ctx.now_ms() => {
+        Some(at) if at <= ctx.over_ms() => {
             ctx.ks.remove(ctx.db, key, Free::Expired);
             ctx.ks.changed(ctx.db, key.bytes, event::DEL);
             let lazy = ctx.ks.lazy_free.expire;

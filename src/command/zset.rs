@@ -29,6 +29,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zadd",
+            member: 3,
             arity: -4,
             flags: ADDS.with(Flags::FAST),
             keys: &[key(1, access::RW | access::UPDATE)],
@@ -48,6 +49,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zincrby",
+            member: 3,
             arity: 4,
             flags: ADDS.with(Flags::FAST),
             keys: &[key(1, access::RW | access::ACCESS | access::UPDATE)],
@@ -62,6 +64,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zrem",
+            member: 2,
             arity: -3,
             flags: Flags::WRITE.with(Flags::FAST),
             keys: REMOVES_FROM_KEY,
@@ -90,6 +93,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zscore",
+            member: 2,
             arity: 3,
             flags: READS_FAST,
             keys: READS_KEY,
@@ -103,6 +107,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zmscore",
+            member: 2,
             arity: -3,
             flags: READS_FAST,
             keys: READS_KEY,
@@ -117,6 +122,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zrank",
+            member: 2,
             summary: "Returns the number of members below a member of a sorted set.",
             ..RANK
         },
@@ -125,6 +131,7 @@ pub const COMMANDS: &[(Spec, DataFn)] = &[
     (
         Spec {
             name: "zrevrank",
+            member: 2,
             summary: "Returns the number of members above a member of a sorted set.",
             ..RANK
         },
@@ -593,11 +600,11 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     if scores == Scores::With && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(error::OUT_OF_RANGE);
     }
-    let mut rng = ctx.ks.rng.clone();
+    let (mut rng, bytes_max) = (ctx.ks.rng.clone(), ctx.reply_bytes_max());
     match of_kind(ctx.ks.read(ctx.db, ctx.key(1)), Kind::Zset)? {
         Some(entry) => {
             let view = zset::view(&entry);
-            let (reply, output_max) = (&mut *ctx.reply, ctx.output_max);
+            let reply = &mut *ctx.reply;
             if let Ok(wanted) = usize::try_from(count) {
                 scores.head(reply, wanted.min(view.len()));
                 view.sample(wanted, &mut rng, &mut |member, score| scores.member(reply, member, score));
@@ -605,7 +612,7 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
                 let picks = repeated_count(count)?;
                 scores.head(reply, picks);
                 for _ in 0..picks {
-                    if reply.pending_bytes() >= output_max {
+                    if reply.pending_bytes() > bytes_max {
                         break;
                     }
                     let (member, score) = view.random(&mut rng).expect("a sorted set has members");

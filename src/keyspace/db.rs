@@ -51,10 +51,10 @@ impl Db {
         &self.table
     }
 
-    /// The entry of a key that is not over.
+    /// The entry of a key that is not over: whose deadline is behind `over_ms`.
     #[inline]
-    pub(super) fn live(&mut self, key: Key<'_>, now_ms: i64, expiry: Expiry) -> Live<'_> {
-        let over = |entry: &Entry| expiry != Expiry::Ignore && entry.expiry().is_some_and(|t| t <= now_ms);
+    pub(super) fn live(&mut self, key: Key<'_>, over_ms: i64, expiry: Expiry) -> Live<'_> {
+        let over = |entry: &Entry| entry.expiry().is_some_and(|t| t <= over_ms);
         if expiry == Expiry::Hide {
             return match self.table.get_mut(key.hash, key.bytes) {
                 Some(entry) if !over(&entry) => Live::Found(entry),

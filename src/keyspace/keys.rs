@@ -30,9 +30,9 @@ impl Keyspace {
     pub fn random_key(&mut self, db: usize) -> Option<Vec<u8>> {
         let mut tries = 0;
         loop {
-            let rng = &mut self.rng;
+            let (over_ms, rng) = (self.over_ms(), &mut self.rng);
             let entry = self.dbs[db].table.random(&mut || rng.next_u64())?;
-            let (over, key) = (entry.expiry().is_some_and(|t| t <= self.now_ms), entry.key().to_vec());
+            let (over, key) = (entry.expiry().is_some_and(|t| t <= over_ms), entry.key().to_vec());
             tries += 1;
             if !over || (self.expiry == Expiry::Hide && tries > RANDOM_TRIES_MAX) {
                 return Some(key);
@@ -45,10 +45,10 @@ impl Keyspace {
     /// Visits about `count` entries from `cursor` on and returns where to go on; 0 is start and end. Keys
     /// whose time is over are removed instead of visited.
     pub fn scan(&mut self, db: usize, cursor: u64, count: usize, visit: &mut dyn FnMut(&Entry)) -> u64 {
-        let now_ms = self.now_ms;
+        let over_ms = self.over_ms();
         let mut over: Vec<Vec<u8>> = Vec::new();
         let next = self.dbs[db].table.scan(cursor, count, &mut |entry| {
-            if entry.expiry().is_some_and(|t| t <= now_ms) {
+            if entry.expiry().is_some_and(|t| t <= over_ms) {
                 over.push(entry.key().to_vec());
             } else {
                 visit(&entry);
@@ -62,8 +62,8 @@ impl Keyspace {
 
     /// All entries that are not over.
     pub fn entries(&self, db: usize) -> impl Iterator<Item = crate::collections::dict::Ref<'_, Entry>> {
-        let now_ms = self.now_ms;
-        self.dbs[db].table.iter().filter(move |e| e.expiry().is_none_or(|t| t > now_ms))
+        let over_ms = self.over_ms();
+        self.dbs[db].table.iter().filter(move |e| e.expiry().is_none_or(|t| t > over_ms))
     }
 
     /// Mean time to live of some volatile keys, in milliseconds (INFO's avg_ttl).

@@ -15,7 +15,7 @@ use crate::collections::entry::NewPayload;
 use crate::collections::hash::hash_key;
 use crate::sys::background::Background;
 use crate::util::rng::Rng;
-use crate::value::{Entry, Kind, Object, kind, next_part_expiry};
+use crate::value::{self, Entry, Kind, MemberTable, Object, kind, next_part_expiry};
 use access::AccessClock;
 use change::{ChangeLog, Effect, Event, event};
 pub use db::Db;
@@ -155,6 +155,13 @@ impl Keyspace {
         self.now_ms
     }
 
+    /// What has a deadline up to this time is over: keys, and fields of hashes. While a log is replayed
+    /// nothing is, however late it has become; see [`Expiry::Ignore`].
+    #[inline]
+    pub fn over_ms(&self) -> i64 {
+        if self.expiry == Expiry::Ignore { i64::MIN } else { self.now_ms }
+    }
+
     /// Number of databases.
     pub fn databases(&self) -> usize {
         self.dbs.len()
@@ -163,6 +170,11 @@ impl Keyspace {
     /// One database.
     pub fn db(&self, db: usize) -> &Db {
         &self.dbs[db]
+    }
+
+    /// Makes room for so many keys in a database that has held none.
+    pub fn expect(&mut self, db: usize, keys: usize) {
+        self.dbs[db].table.expect(keys);
     }
 
     /// Brings the memory that a lookup of `hash` will touch into the cache: the bucket's line.
@@ -175,6 +187,13 @@ impl Keyspace {
     #[inline]
     pub fn prefetch_entry(&self, db: usize, hash: u64) {
         self.dbs[db].table.prefetch_entry(hash);
+    }
+
+    /// The third stage, for requests that name a member of a collection: its table, if it has one.
+    #[inline]
+    pub fn member_table(&self, db: usize, key: Key<'_>) -> Option<MemberTable<'_>> {
+        let entry = self.dbs[db].table.get(key.hash, key.bytes)?;
+        value::member_table(entry.into_payload())
     }
 
     // ---- looking up ----
@@ -198,7 +217,8 @@ impl Keyspace {
     #[inline]
     fn read_as(&mut self, db: usize, key: Key<'_>, trace: Trace) -> Option<Mut<'_, Entry>> {
         let touching = self.touching && trace == Trace::Full;
-        match self.dbs[db].live(key, self.now_ms, self.expiry) {
+        let over_ms = self.over_ms();
+        match self.dbs[db].live(key, over_ms, self.expiry) {
             db::Live::Found(mut entry) => {
                 self.stats.hits += 1;
                 if touching {
@@ -222,8 +242,8 @@ impl Keyspace {
     /// The entry for writing: no statistics.
     #[inline]
     pub fn write(&mut self, db: usize, key: Key<'_>) -> Option<Mut<'_, Entry>> {
-        let touching = self.touching;
-        match self.dbs[db].live(key, self.now_ms, self.expiry) {
+        let (touching, over_ms) = (self.touching, self.over_ms());
+        match self.dbs[db].live(key, over_ms, self.expiry) {
             db::Live::Found(mut entry) => {
                 if touching {
                     touch_entry(&mut entry, &self.access, &mut self.rng);
@@ -241,14 +261,14 @@ impl Keyspace {
 
     /// The entry for looking at, without any trace.
     pub fn peek(&self, db: usize, key: Key<'_>) -> Option<crate::collections::dict::Ref<'_, Entry>> {
-        let now_ms = self.now_ms;
-        self.dbs[db].table.get(key.hash, key.bytes).filter(|e| e.expiry().is_none_or(|t| t > now_ms))
+        let over_ms = self.over_ms();
+        self.dbs[db].table.get(key.hash, key.bytes).filter(|e| e.expiry().is_none_or(|t| t > over_ms))
     }
 
     /// Whether the key is there and its time is over (WATCH needs to know).
     pub fn is_expired(&self, db: usize, key: Key<'_>) -> bool {
-        let now_ms = self.now_ms;
-        self.dbs[db].table.get(key.hash, key.bytes).is_some_and(|e| e.expiry().is_some_and(|t| t <= now_ms))
+        let over_ms = self.over_ms();
+        self.dbs[db].table.get(key.hash, key.bytes).is_some_and(|e| e.expiry().is_some_and(|t| t <= over_ms))
     }
 
     /// Whether a key exists, removing it if its time is over; no statistics.
@@ -271,13 +291,13 @@ impl Keyspace {
         payload: NewPayload<'_, Object>,
         ttl: Ttl,
     ) -> bool {
-        let now_ms = self.now_ms;
+        let (now_ms, over_ms) = (self.now_ms, self.over_ms());
         let mut payload = Some(payload);
         let mut taken = || payload.take().expect("the payload is used once");
         let d = &mut self.dbs[db];
         let mut parts = (None, None);
-        let mode = if self.expiry == Expiry::Ignore { Expiry::Ignore } else { Expiry::Remove };
-        let found = match d.live(key, now_ms, mode) {
+        // What is hidden is replaced as well.
+        let found = match d.live(key, over_ms, Expiry::Remove) {
             db::Live::Found(mut entry) => {
                 let clock = self.access.touched(entry.clock(), &mut self.rng);
                 entry.set_clock(clock);
@@ -381,10 +401,11 @@ impl Keyspace {
         if self.expiry == Expiry::Hide && !self.exists(db, key) {
             return None;
         }
+        let over_ms = self.over_ms();
         let d = &mut self.dbs[db];
         let entry = d.table.remove(key.hash, key.bytes)?;
         d.forget(&entry);
-        if self.expiry != Expiry::Ignore && entry.expiry().is_some_and(|at| at <= self.now_ms) {
+        if entry.expiry().is_some_and(|at| at <= over_ms) {
             note_expired(&mut self.stats, &mut self.changes, self.lazy_free, db, &entry);
             dispose(&self.background, entry, self.lazy_free.expire);
             return None;

@@ -72,13 +72,13 @@ impl Keyspace {
         if self.expiry == Expiry::Hide {
             return true;
         }
-        let now_ms = self.now_ms;
+        let (now_ms, over_ms) = (self.now_ms, self.over_ms());
         let Some(mut entry) = self.dbs[db].table.get_mut(key.hash, key.bytes) else { return false };
         let old = next_part_expiry(&entry);
         let mut removed = 0;
         for field in fields {
             let found = hash::view(&entry, i64::MIN).item(field);
-            if found.is_some_and(|item| item.expiry.is_some_and(|at| at <= now_ms)) {
+            if found.is_some_and(|item| item.expiry.is_some_and(|at| at <= over_ms)) {
                 hash::remove(&mut entry, field);
                 self.changes.record_field_removal(db, key.bytes, field);
                 removed += 1;
@@ -101,10 +101,10 @@ impl Keyspace {
 
     /// Removes up to `max` fields of a hash that are over: their number, and whether anything is left.
     fn expire_some_fields(&mut self, db: usize, key: Key<'_>, max: usize) -> (usize, bool) {
-        let (now_ms, changes) = (self.now_ms, &mut self.changes);
+        let (now_ms, over_ms, changes) = (self.now_ms, self.over_ms(), &mut self.changes);
         let Some(mut entry) = self.dbs[db].table.get_mut(key.hash, key.bytes) else { return (0, false) };
         let old = next_part_expiry(&entry);
-        let removed = hash::remove_due(&mut entry, now_ms, max, &mut |field| {
+        let removed = hash::remove_due(&mut entry, over_ms, max, &mut |field| {
             changes.record_field_removal(db, key.bytes, field);
         });
         let (new, empty) = (next_part_expiry(&entry), hash::view(&entry, i64::MIN).is_empty());

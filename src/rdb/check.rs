@@ -1,8 +1,8 @@
 //! The report of `--check-rdb`: reads a whole snapshot and throws it away, telling what it holds, or where it
 //! is damaged and what was read just before. Writes its report to whoever reads; knows no file.
 
-use super::format::kind;
-use super::read::{Age, Loader, Progress, Refusal, Sink, Verify, is_newer};
+use super::format::{Format, Type};
+use super::read::{Age, Loader, Progress, Refusal, Sink, Verify};
 use crate::value::{Entry, Limits};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -24,8 +24,8 @@ struct Checker<'a> {
     offset: u64,
     now_ms: i64,
     doing: &'static str,
-    key: Option<(Vec<u8>, u8)>,
-    keys: BTreeMap<u8, u64>,
+    key: Option<(Vec<u8>, Type)>,
+    keys: BTreeMap<Type, u64>,
     volatile: u64,
     over: u64,
     empty: u64,
@@ -51,7 +51,7 @@ impl Checker<'_> {
         let keys: u64 = self.keys.values().sum();
         self.info("info", &format!("{keys} keys read"));
         for (of_type, count) in std::mem::take(&mut self.keys) {
-            self.info("info", &format!("{count} of type {}", kind::name(of_type)));
+            self.info("info", &format!("{count} of type {}", of_type.name()));
         }
         self.info("info", &format!("{} expires", self.volatile));
         self.info("info", &format!("{} already expired", self.over));
@@ -72,15 +72,15 @@ impl Checker<'_> {
         self.info("additional info", &format!("While doing: {}", self.doing));
         if let Some((key, of_type)) = self.key.take() {
             self.info("additional info", &format!("Reading key '{}'", String::from_utf8_lossy(&key)));
-            self.info("additional info", &format!("Reading type {of_type} ({})", kind::name(of_type)));
+            self.info("additional info", &format!("Reading type {} ({})", of_type.number, of_type.name()));
         }
     }
 }
 
 impl Sink for Checker<'_> {
-    fn version(&mut self, version: u16) {
-        let later = if is_newer(version) { ", which is later than known" } else { "" };
-        self.tell(&format!("RDB version {version}{later}"));
+    fn format(&mut self, format: Format) {
+        let later = if format.is_newer() { ", which is later than known" } else { "" };
+        self.tell(&format!("RDB version {format}{later}"));
         self.doing = "read-opcode";
     }
 
@@ -94,7 +94,7 @@ impl Sink for Checker<'_> {
         Ok(())
     }
 
-    fn begin(&mut self, of_type: u8, key: &[u8]) {
+    fn begin(&mut self, of_type: Type, key: &[u8]) {
         self.key = Some((key.to_vec(), of_type));
         self.doing = "read-object-value";
     }

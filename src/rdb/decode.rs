@@ -2,14 +2,14 @@
 //! order and duplicate is checked here or by the `load` functions of the types, whatever
 //! `sanitize-dump-payload` says: what was taken in can be trusted from then on.
 
-use super::format::{container, kind as types, score};
+use super::format::{Family, Type, container, kind as types, score};
 use super::input::{Input, Reading, Text};
 use super::{Fault, legacy};
 use crate::collections::entry::NewPayload;
 use crate::collections::listpack;
 use crate::util::num;
 use crate::value::{
-    Entry, Kind, Limits, Object, PackedKind, Value, hash, list, load, set, stream, string, zset,
+    Entry, Fresh, Kind, Limits, Object, PackedKind, Value, hash, list, load, set, stream, string, zset,
 };
 use std::io::Read;
 
@@ -45,6 +45,8 @@ enum Elements {
     BinaryScores,
     /// Fields and values.
     Fields,
+    /// Fields, values and deadlines (milliseconds since 1970, -1: none).
+    FieldsWithDeadlines,
     /// Nodes of a stream; more is behind them.
     StreamNodes,
     /// Deadlines, fields and values; deadlines are relative to this one, if there is one.
@@ -55,24 +57,26 @@ impl Draft {
     /// Begins with the value of a type, under a key.
     pub(super) fn begin<R: Read>(
         input: &mut Input<R>,
-        of_type: u8,
-        key: &[u8],
-        expiry: Option<i64>,
+        of_type: Type,
+        fresh: Fresh<'_>,
         limits: &Limits,
     ) -> Reading<Draft> {
         let Some((kind, elements)) = elements_of(of_type) else {
-            return Err(input.fault(Fault::unknown("encoding type", of_type)));
+            return Err(input.fault(Fault::unknown("encoding type", of_type.number)));
         };
-        let entry = match kind {
-            Kind::String => read_string(input, key, expiry)?,
-            kind => Entry::new(key, kind as u8, nothing(kind), expiry),
+        let of_type = of_type.number;
+        let entry = match (kind, elements) {
+            (Kind::String, _) => read_string(input, fresh)?,
+            (_, Elements::None) => read_packed(input, of_type, fresh, limits)?,
+            (kind, _) => fresh.entry(kind, nothing(kind)),
         };
         let (field, value) = (Vec::new(), Vec::new());
         let mut draft = Draft { entry, elements, left: 0, of_type, field, value };
-        match elements {
-            Elements::None if kind != Kind::String => draft.read_packed(input, of_type, limits)?,
-            Elements::None => {}
-            _ => draft.read_count(input, of_type, limits)?,
+        if elements != Elements::None {
+            draft.read_count(input, of_type, limits)?;
+        }
+        if elements == Elements::Nodes && draft.left == 1 {
+            draft.read_short_list(input, fresh, limits)?;
         }
         Ok(draft)
     }
@@ -120,39 +124,12 @@ impl Draft {
             Elements::TextScores | Elements::BinaryScores => {
                 zset::prepare(&mut self.entry, &limits.zset, count, 0);
             }
-            Elements::Fields | Elements::ExpiringFields { .. } => {
+            Elements::Fields | Elements::FieldsWithDeadlines | Elements::ExpiringFields { .. } => {
                 hash::prepare(&mut self.entry, &limits.hash, count, std::iter::empty());
             }
             _ => {}
         }
         Ok(())
-    }
-
-    fn read_packed<R: Read>(&mut self, input: &mut Input<R>, of_type: u8, limits: &Limits) -> Reading<()> {
-        if of_type == types::HASH_LISTPACK_EX {
-            // The earliest deadline, which the listpack tells as well.
-            input.fixed64()?;
-        }
-        input.string_into(&mut self.value)?;
-        let (entry, bytes) = (&mut self.entry, &self.value);
-        let done = match of_type {
-            types::HASH_ZIPMAP => legacy::zipmap(bytes).and_then(|pairs| {
-                let mut new = true;
-                for (field, value) in pairs {
-                    new &= hash::set(entry, &limits.hash, field, value, hash::FieldTtl::Clear);
-                }
-                new.then_some(())
-            }),
-            types::LIST_ZIPLIST => from_ziplist(entry, limits, PackedKind::List, bytes),
-            types::ZSET_ZIPLIST => from_ziplist(entry, limits, PackedKind::Zset, bytes),
-            types::HASH_ZIPLIST => from_ziplist(entry, limits, PackedKind::Hash, bytes),
-            types::SET_INTSET => load(entry, limits, PackedKind::Intset, bytes).ok(),
-            types::SET_LISTPACK => load(entry, limits, PackedKind::Set, bytes).ok(),
-            types::ZSET_LISTPACK => load(entry, limits, PackedKind::Zset, bytes).ok(),
-            types::HASH_LISTPACK => load(entry, limits, PackedKind::Hash, bytes).ok(),
-            _ => load(entry, limits, PackedKind::HashWithExpiry, bytes).ok(),
-        };
-        done.ok_or_else(|| input.corrupt(complaint(of_type)))
     }
 
     fn read_element<R: Read>(&mut self, input: &mut Input<R>, limits: &Limits) -> Reading<()> {
@@ -169,7 +146,10 @@ impl Draft {
                 let node = listpack::from_values(values.into_iter().map(settled));
                 list::make_quicklist(&mut self.entry).push_listpack(node);
             }
-            Elements::Nodes => self.read_node(input, limits)?,
+            Elements::Nodes => {
+                let form = input.length()?;
+                self.read_node(input, form)?;
+            }
             Elements::StreamNodes => {
                 super::stream::read_node(input, stream::view_mut(&mut self.entry), &mut self.value)?;
             }
@@ -184,29 +164,53 @@ impl Draft {
                 }
             }
             Elements::TextScores | Elements::BinaryScores => self.read_member(input, limits)?,
-            Elements::Fields => self.read_field(input, limits, hash::FieldTtl::Clear)?,
+            Elements::Fields => {
+                self.read_pair(input)?;
+                self.add_field(input, limits, hash::FieldTtl::Clear)?;
+            }
+            Elements::FieldsWithDeadlines => {
+                self.read_pair(input)?;
+                let ttl = match input.fixed64()? {
+                    u64::MAX => hash::FieldTtl::Clear,
+                    at => deadline(input, Some(at))?,
+                };
+                self.add_field(input, limits, ttl)?;
+            }
             Elements::ExpiringFields { since } => {
                 let ttl = match input.length()? {
                     0 => hash::FieldTtl::Clear,
                     // Before the first release the deadline itself stood here.
-                    ttl => match since.map_or(Some(ttl), |since| (ttl - 1).checked_add(since)) {
-                        Some(at @ 1..=FIELD_EXPIRY_MAX) => hash::FieldTtl::At(at as i64),
-                        _ => return Err(input.corrupt("Hash field with an invalid deadline")),
-                    },
+                    ttl => {
+                        let at = since.map_or(Some(ttl), |since| (ttl - 1).checked_add(since));
+                        deadline(input, at)?
+                    }
                 };
-                self.read_field(input, limits, ttl)?;
+                self.read_pair(input)?;
+                self.add_field(input, limits, ttl)?;
             }
         }
         Ok(())
     }
 
-    /// Whether the node that is read now is the only one of its list.
-    fn is_only_node(&self) -> bool {
-        self.left == 0 && list::view(&self.entry).is_empty()
+    /// A list of one node: it needs no row of nodes if that is a listpack.
+    fn read_short_list<R: Read>(
+        &mut self,
+        input: &mut Input<R>,
+        fresh: Fresh<'_>,
+        limits: &Limits,
+    ) -> Reading<()> {
+        self.left = 0;
+        let form = input.length()?;
+        if form != container::PACKED {
+            return self.read_node(input, form);
+        }
+        let loaded = input.unpacked(|bytes| load(fresh, limits, PackedKind::List, bytes))?;
+        self.entry = loaded.map_err(|_| input.corrupt("Listpack integrity check failed."))?;
+        Ok(())
     }
 
-    fn read_node<R: Read>(&mut self, input: &mut Input<R>, limits: &Limits) -> Reading<()> {
-        let form = input.length()?;
+    /// A node of this form.
+    fn read_node<R: Read>(&mut self, input: &mut Input<R>, form: u64) -> Reading<()> {
         if form != container::PLAIN && form != container::PACKED {
             return Err(input.corrupt("Quicklist integrity check failed."));
         }
@@ -214,11 +218,6 @@ impl Draft {
         if form == container::PLAIN && !self.value.is_empty() {
             list::make_quicklist(&mut self.entry).push_plain(&self.value);
             return Ok(());
-        }
-        if form == container::PACKED && self.is_only_node() {
-            // A short list: no row of nodes is begun.
-            let loaded = load(&mut self.entry, limits, PackedKind::List, &self.value);
-            return loaded.map_err(|_| input.corrupt("Listpack integrity check failed."));
         }
         let node = listpack::adopt(&self.value).filter(|_| form == container::PACKED);
         let node = node.ok_or_else(|| input.corrupt("Listpack integrity check failed."))?;
@@ -241,14 +240,19 @@ impl Draft {
         }
     }
 
-    fn read_field<R: Read>(
+    /// A field and its value.
+    fn read_pair<R: Read>(&mut self, input: &mut Input<R>) -> Reading<()> {
+        input.string_into(&mut self.field)?;
+        input.string_into(&mut self.value)
+    }
+
+    /// Adds what was read to the hash.
+    fn add_field<R: Read>(
         &mut self,
         input: &mut Input<R>,
         limits: &Limits,
         ttl: hash::FieldTtl,
     ) -> Reading<()> {
-        input.string_into(&mut self.field)?;
-        input.string_into(&mut self.value)?;
         match hash::set(&mut self.entry, &limits.hash, &self.field, &self.value, ttl) {
             true => Ok(()),
             false => Err(input.corrupt("Duplicate hash fields detected")),
@@ -257,8 +261,12 @@ impl Draft {
 }
 
 /// What a type is and holds.
-fn elements_of(of_type: u8) -> Option<(Kind, Elements)> {
-    Some(match of_type {
+fn elements_of(of_type: Type) -> Option<(Kind, Elements)> {
+    if of_type.family == Family::Valkey && of_type.number >= types::VALKEY_OWN {
+        let known = of_type.number == types::VALKEY_HASH_2;
+        return known.then_some((Kind::Hash, Elements::FieldsWithDeadlines));
+    }
+    Some(match of_type.number {
         types::STRING => (Kind::String, Elements::None),
         types::LIST => (Kind::List, Elements::List),
         types::LIST_ZIPLIST => (Kind::List, Elements::None),
@@ -280,6 +288,14 @@ fn elements_of(of_type: u8) -> Option<(Kind, Elements)> {
         types::HASH_LISTPACK_EX | types::HASH_LISTPACK_EX_PRE_GA => (Kind::Hash, Elements::None),
         _ => return None,
     })
+}
+
+/// The deadline of a field, if it can be one.
+fn deadline<R: Read>(input: &Input<R>, at: Option<u64>) -> Reading<hash::FieldTtl> {
+    match at {
+        Some(at @ 1..=FIELD_EXPIRY_MAX) => Ok(hash::FieldTtl::At(at as i64)),
+        _ => Err(input.corrupt("Hash field with an invalid deadline")),
+    }
 }
 
 /// A collection of nothing.
@@ -311,13 +327,39 @@ fn complaint(of_type: u8) -> &'static str {
     }
 }
 
-fn read_string<R: Read>(input: &mut Input<R>, key: &[u8], expiry: Option<i64>) -> Reading<Entry> {
+fn read_string<R: Read>(input: &mut Input<R>, fresh: Fresh<'_>) -> Reading<Entry> {
     let payload = match input.string_or_blob()? {
         Ok(Text::Integer(n)) => NewPayload::Int(n),
         Ok(Text::Bytes(bytes)) => string::payload(bytes, None),
         Err(blob) => NewPayload::Blob(blob),
     };
-    Ok(Entry::new(key, Kind::String as u8, payload, expiry))
+    Ok(fresh.entry(Kind::String, payload))
+}
+
+/// A value that is one string of packed bytes.
+fn read_packed<R: Read>(
+    input: &mut Input<R>,
+    of_type: u8,
+    fresh: Fresh<'_>,
+    limits: &Limits,
+) -> Reading<Entry> {
+    if of_type == types::HASH_LISTPACK_EX {
+        // The earliest deadline, which the listpack tells as well.
+        input.fixed64()?;
+    }
+    let as_it_is = |kind, bytes: &[u8]| load(fresh, limits, kind, bytes).ok();
+    let done = input.unpacked(|bytes| match of_type {
+        types::HASH_ZIPMAP => from_zipmap(fresh, limits, bytes),
+        types::LIST_ZIPLIST => from_ziplist(fresh, limits, PackedKind::List, bytes),
+        types::ZSET_ZIPLIST => from_ziplist(fresh, limits, PackedKind::Zset, bytes),
+        types::HASH_ZIPLIST => from_ziplist(fresh, limits, PackedKind::Hash, bytes),
+        types::SET_INTSET => as_it_is(PackedKind::Intset, bytes),
+        types::SET_LISTPACK => as_it_is(PackedKind::Set, bytes),
+        types::ZSET_LISTPACK => as_it_is(PackedKind::Zset, bytes),
+        types::HASH_LISTPACK => as_it_is(PackedKind::Hash, bytes),
+        _ => as_it_is(PackedKind::HashWithExpiry, bytes),
+    })?;
+    done.ok_or_else(|| input.corrupt(complaint(of_type)))
 }
 
 fn read_text_score<R: Read>(input: &mut Input<R>) -> Reading<f64> {
@@ -333,10 +375,21 @@ fn read_text_score<R: Read>(input: &mut Input<R>) -> Reading<f64> {
 }
 
 /// Makes a value from the elements of a ziplist; none when it is not a whole one.
-fn from_ziplist(entry: &mut Entry, limits: &Limits, kind: PackedKind, bytes: &[u8]) -> Option<()> {
+fn from_ziplist(fresh: Fresh<'_>, limits: &Limits, kind: PackedKind, bytes: &[u8]) -> Option<Entry> {
     let values = legacy::ziplist(bytes)?;
     let lp = listpack::from_values(values.into_iter().map(settled));
-    load(entry, limits, kind, &lp).ok()
+    load(fresh, limits, kind, &lp).ok()
+}
+
+/// Makes a hash from a zipmap; none when it is not a whole one, or a field comes twice.
+fn from_zipmap(fresh: Fresh<'_>, limits: &Limits, bytes: &[u8]) -> Option<Entry> {
+    let mut entry = fresh.entry(Kind::Hash, hash::empty());
+    for (field, value) in legacy::zipmap(bytes)? {
+        if !hash::set(&mut entry, &limits.hash, field, value, hash::FieldTtl::Clear) {
+            return None;
+        }
+    }
+    Some(entry)
 }
 
 /// The value as a listpack keeps it: what looks like an integer is one.

@@ -3,18 +3,15 @@
 
 use super::decode::Draft;
 use super::encode::{put, type_of};
-use super::format::{VERSION_LOWEST, kind, opcode};
+use super::format::{Family, Format, Type, VERSION_LOWEST, kind, opcode};
 use super::input::Input;
 use super::output::{Compression, Output};
 use super::{Fault, RdbError};
 use crate::util::crc::crc64;
-use crate::value::{Entry, Limits, is_empty};
+use crate::value::{Entry, Fresh, Limits, is_empty};
 
 /// Bytes of version and checksum.
 const FOOTER: usize = 10;
-/// A payload of a later version may hold what is not known here.
-pub const VERSION_READ_MAX: u16 = 12;
-
 /// Whether the checksum of a payload counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
@@ -69,8 +66,15 @@ pub fn libraries(payload: &[u8]) -> Result<Vec<Vec<u8>>, RdbError> {
 pub fn verify(payload: &[u8], checksum: Checksum) -> bool {
     let Some((body, sum)) = payload.split_last_chunk::<8>() else { return false };
     let Some((_, version)) = body.split_last_chunk::<2>() else { return false };
-    u16::from_le_bytes(*version) <= VERSION_READ_MAX
+    // A later version may hold what is not known here.
+    !Format::of_payload(u16::from_le_bytes(*version)).is_newer()
         && (checksum == Checksum::Skip || u64::from_le_bytes(*sum) == crc64(body))
+}
+
+/// Whose a payload is: its version tells.
+fn family_of(payload: &[u8]) -> Family {
+    let version = payload.len().checked_sub(FOOTER).and_then(|at| payload[at..].first_chunk());
+    version.map_or(Family::Redis, |version| Format::of_payload(u16::from_le_bytes(*version)).family)
 }
 
 /// The value of a payload that was verified, under a key. None when it is a collection of nothing.
@@ -81,8 +85,8 @@ pub fn restore(
     limits: &Limits,
 ) -> Result<Option<Entry>, RdbError> {
     let mut input = Input::of_payload(&payload[..payload.len().saturating_sub(FOOTER)]);
-    let of_type = input.byte()?;
-    let mut draft = Draft::begin(&mut input, of_type, key, expiry, limits)?;
+    let of_type = Type { number: input.byte()?, family: family_of(payload) };
+    let mut draft = Draft::begin(&mut input, of_type, Fresh { key, expiry }, limits)?;
     let whole = draft.step(&mut input, limits, u64::MAX)?;
     debug_assert!(whole, "a step without end comes to the end");
     if !input.is_at_end()? {

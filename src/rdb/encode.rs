@@ -83,7 +83,7 @@ fn put_quicklist<W: Write>(out: &mut Output<W>, list: &Quicklist) {
 fn put_node<W: Write>(out: &mut Output<W>, node: &Node) {
     match node.lzf() {
         Some((data, len)) => out.lzf(data, len),
-        None => out.string(node.bytes(&mut Vec::new())),
+        None => out.string(node.contents(&mut Vec::new())),
     }
 }
 

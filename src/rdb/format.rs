@@ -1,5 +1,8 @@
 //! The numbers of the RDB format: opcodes, types of values, encodings of lengths and strings, versions.
-//! Source: Redis' rdb.h, versions 1 to 12; the numbers are part of the format.
+//! Source: Redis' rdb.h, versions 1 to 12, and Valkey's, version 80; the numbers are part of the format.
+
+use crate::util::num;
+use std::fmt;
 
 /// The oldest version there is.
 pub const VERSION_MIN: u16 = 1;
@@ -15,13 +18,111 @@ pub const VERSION_MAX: u16 = 12;
 /// The first version with a checksum at the end.
 pub const VERSION_CHECKSUM: u16 = 5;
 
-/// What a file begins with; four digits follow.
-pub const MAGIC: &[u8; 5] = b"REDIS";
+/// The oldest version of Valkey's own, that of Valkey 9.0; and the newest that is known.
+pub const VERSION_VALKEY: u16 = 80;
+
+/// What a file begins with that is written here; four digits follow.
+pub const MAGIC: &[u8] = b"REDIS";
+/// What a file of Valkey 9.0 and later begins with; three digits follow. (Until 8.1 it writes the files of
+/// Redis 7.2.)
+const VALKEY_MAGIC: &[u8] = b"VALKEY";
+/// So many bytes of a file tell whether it is a snapshot.
+pub const MAGIC_LONGEST: usize = VALKEY_MAGIC.len();
 /// Bytes of magic and version.
 pub const HEADER: usize = 9;
 
+/// Whether a file that begins like this is a snapshot.
+pub fn is_snapshot(head: &[u8]) -> bool {
+    head.starts_with(MAGIC) || head.starts_with(VALKEY_MAGIC)
+}
+
+/// Whose format it is. Valkey's went its own way after version 11, and gives other meanings to numbers that
+/// Redis has used since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// Redis, and Valkey until 8.1.
+    Redis,
+    /// Valkey from 9.0 on.
+    Valkey,
+}
+
+/// The format of a file or payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Whose it is.
+    pub family: Family,
+    /// Its version.
+    pub version: u16,
+}
+
+impl Format {
+    /// What the head of a file says, if it is one; in the error are the digits that are no version.
+    pub fn of_head(head: &[u8; HEADER]) -> Option<Result<Format, String>> {
+        let (family, oldest, digits) = match head.strip_prefix(VALKEY_MAGIC) {
+            Some(digits) => (Family::Valkey, VERSION_VALKEY, digits),
+            None => (Family::Redis, VERSION_MIN, head.strip_prefix(MAGIC)?),
+        };
+        let unknown = || format!("{}{}", String::from_utf8_lossy(digits), family.mark());
+        // What later versions add is known by its own number; what is not known is told where it is met.
+        let version = num::parse_u64_lax(digits).filter(|version| *version >= u64::from(oldest));
+        Some(version.map(|version| Format { family, version: version as u16 }).ok_or_else(unknown))
+    }
+
+    /// The format of a payload of this version: they say no family, but the versions are not the same.
+    pub fn of_payload(version: u16) -> Format {
+        let family = if version < VERSION_VALKEY { Family::Redis } else { Family::Valkey };
+        Format { family, version }
+    }
+
+    /// Whether it is later than those that are known whole.
+    pub fn is_newer(self) -> bool {
+        let newest = match self.family {
+            Family::Redis => VERSION_MAX,
+            Family::Valkey => VERSION_VALKEY,
+        };
+        self.version > newest
+    }
+}
+
+impl Family {
+    /// What stands behind the number of a version.
+    fn mark(self) -> &'static str {
+        match self {
+            Family::Redis => "",
+            Family::Valkey => " of Valkey",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.version, self.family.mark())
+    }
+}
+
+/// A type of values in a file of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Type {
+    /// Its number, see [`kind`].
+    pub number: u8,
+    /// Whose number it is.
+    pub family: Family,
+}
+
+impl Type {
+    /// The type in words, for reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Type { number: kind::VALKEY_HASH_2, family: Family::Valkey } => "hash-v2",
+            Type { number, .. } => kind::name(number),
+        }
+    }
+}
+
 /// Opcodes, which stand where the type of the next value would.
 pub mod opcode {
+    /// Slots that were moving into the node (Valkey).
+    pub const VALKEY_SLOT_IMPORT: u8 = 243;
     /// Number and sizes of a slot of a cluster.
     pub const SLOT_INFO: u8 = 244;
     /// The source of a function library.
@@ -101,6 +202,11 @@ pub mod kind {
     /// A small hash with deadlines, as a listpack.
     pub const HASH_LISTPACK_EX: u8 = 25;
 
+    /// The first number that Valkey uses in its own way.
+    pub const VALKEY_OWN: u8 = 22;
+    /// A hash with deadlines (Valkey): fields, values and deadlines.
+    pub const VALKEY_HASH_2: u8 = 22;
+
     /// The version that brought the type, as far as types are written.
     pub fn version(kind: u8) -> u16 {
         match kind {
@@ -110,8 +216,8 @@ pub mod kind {
         }
     }
 
-    /// A type in words, for reports.
-    pub fn name(kind: u8) -> &'static str {
+    /// A type in words, as Redis numbers them.
+    pub(super) fn name(kind: u8) -> &'static str {
         match kind {
             STRING => "string",
             LIST => "list",

@@ -206,6 +206,15 @@ impl<R: Read> Input<R> {
         Ok(())
     }
 
+    /// Shows the bytes of a string, and gives back what is made of them.
+    #[inline]
+    pub fn unpacked<T>(&mut self, make: impl FnOnce(&[u8]) -> T) -> Reading<T> {
+        Ok(match self.string()? {
+            Text::Bytes(bytes) => make(bytes),
+            integer => make(&integer.bytes()),
+        })
+    }
+
     /// A string that may be long: a long one that is not compressed comes as a blob.
     #[inline]
     pub fn string_or_blob(&mut self) -> Reading<Result<Text<'_>, Blob>> {

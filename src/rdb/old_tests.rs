@@ -247,7 +247,7 @@ fn streams_of_the_first_form_are_read() {
 /// A file of a version with this between head and end.
 fn file(version: &str, body: impl FnOnce(&mut Bytes)) -> Vec<u8> {
     let mut out = Output::new(Vec::new(), Compression::Off);
-    out.bytes(b"REDIS");
+    out.bytes(if version.len() == 4 { b"REDIS" } else { b"VALKEY" });
     out.bytes(version.as_bytes());
     body(&mut out);
     out.byte(opcode::END);
@@ -317,6 +317,82 @@ fn opcodes_of_all_versions_are_understood() {
     for version in ["0001", "0004", "0005", "0011", "0013", "0099"] {
         assert_eq!(load(&file(version, |out| key(out, "k"))).unwrap(), [("k".to_string(), None)]);
     }
+}
+
+/// A hash as Valkey writes one with deadlines.
+fn valkey_hash(out: &mut Bytes, deadlines: [i64; 2]) {
+    out.length(2);
+    for (at, field, value) in [(deadlines[0], "f", "v"), (deadlines[1], "g", "w")] {
+        out.string(field.as_bytes());
+        out.string(value.as_bytes());
+        out.fixed64(at as u64);
+    }
+}
+
+#[test]
+fn files_and_payloads_of_valkey_are_read() {
+    let all = file("080", |out| {
+        out.byte(opcode::AUX);
+        out.string(b"valkey-ver");
+        out.string(b"9.0.0");
+        out.byte(opcode::SLOT_INFO);
+        [7, 1, 0].iter().for_each(|n| out.length(*n));
+        key(out, "a");
+        out.byte(types::VALKEY_HASH_2);
+        out.string(b"hash");
+        valkey_hash(out, [2_000_000_000_000, -1]);
+    });
+    assert_eq!(load(&all).unwrap(), [("a".to_string(), None), ("hash".to_string(), None)]);
+    assert_eq!(load(&file("099", |out| key(out, "k"))).unwrap(), [("k".to_string(), None)]);
+    let payload = |version: u16, deadlines| {
+        let mut out = Output::new(Vec::new(), Compression::Off);
+        out.byte(types::VALKEY_HASH_2);
+        valkey_hash(&mut out, deadlines);
+        out.bytes(&version.to_le_bytes());
+        let mut payload = out.finish().unwrap().0;
+        payload.extend_from_slice(&crc64(&payload).to_le_bytes());
+        payload
+    };
+    let hash = payload(80, [2_000_000_000_000, -1]);
+    assert!(dump::verify(&hash, dump::Checksum::Verify));
+    let entry = dump::restore(&hash, b"k", None, &limits()).unwrap().unwrap();
+    assert_eq!(elements(&entry), ["f", "v", "2000000000000", "g", "w"]);
+    for version in [13, 79, 81] {
+        assert!(!dump::verify(&payload(version, [1, 1]), dump::Checksum::Verify));
+    }
+    // The same number is another type in files of Redis.
+    assert!(dump::restore(&payload(12, [1, 1]), b"k", None, &limits()).is_err());
+    for wrong in [0, -2, 1 << 48] {
+        let refused = dump::restore(&payload(80, [wrong, -1]), b"k", None, &limits()).unwrap_err();
+        assert_eq!(refused.fault.to_string(), "Hash field with an invalid deadline");
+    }
+}
+
+#[test]
+fn snapshots_are_told_from_logs() {
+    for head in [&b"REDIS0"[..], b"VALKEY", b"REDIS", b"VALKEY080"] {
+        assert!(format::is_snapshot(head));
+    }
+    for head in [&b"*2\r\n$6"[..], b"", b"REDI", b"VALKE", b"#TS:1"] {
+        assert!(!format::is_snapshot(head));
+    }
+}
+
+#[test]
+fn what_is_not_known_of_valkey_is_refused_in_words() {
+    let error = |version, body: &dyn Fn(&mut Bytes)| load(&file(version, body)).unwrap_err();
+    assert_eq!(error("011", &|_| ()), "Unknown RDB format version 011 of Valkey at offset 9");
+    assert_eq!(error("08x", &|_| ()), "Unknown RDB format version 08x of Valkey at offset 9");
+    // Types with deadlines of Redis, and what a later Valkey may bring.
+    for number in [23, 24, 25, 60] {
+        let unknown = error("081", &|out| {
+            out.byte(number);
+            out.string(b"key");
+        });
+        assert_eq!(unknown, format!("Unknown RDB encoding type {number} at offset 14"));
+    }
+    let import = error("080", &|out| out.byte(opcode::VALKEY_SLOT_IMPORT));
+    assert!(import.contains("take one when the import is over"), "{import}");
 }
 
 #[test]

@@ -2,13 +2,10 @@
 //! format comes here for its outline, `Loader::next`.
 
 use super::decode::Draft;
-use super::format::{
-    HEADER, MAGIC, VERSION_CHECKSUM, VERSION_MAX, VERSION_MIN, kind as types, module, opcode,
-};
+use super::format::{Family, Format, HEADER, Type, VERSION_CHECKSUM, kind as types, module, opcode};
 use super::input::{Input, Reading};
 use super::{Fault, RdbError};
-use crate::util::num;
-use crate::value::{Entry, Limits, is_empty};
+use crate::value::{Entry, Fresh, Limits, is_empty};
 use std::io::Read;
 
 /// Refused by the sink: the reason.
@@ -25,8 +22,8 @@ pub struct Age {
 
 /// Takes what is read. The defaults pass over what is not data.
 pub trait Sink {
-    /// The head was read: the version of the format.
-    fn version(&mut self, _version: u16) {}
+    /// The head was read.
+    fn format(&mut self, _format: Format) {}
 
     /// A fact about the file.
     fn fact(&mut self, _name: &[u8], _value: &[u8]) {}
@@ -38,7 +35,7 @@ pub trait Sink {
     fn sizes(&mut self, _keys: u64, _volatile: u64) {}
 
     /// A key begins: its type, for reports.
-    fn begin(&mut self, _of_type: u8, _key: &[u8]) {}
+    fn begin(&mut self, _of_type: Type, _key: &[u8]) {}
 
     /// A key, as it is; its deadline may be over.
     fn entry(&mut self, entry: Entry, age: Age) -> Result<(), Refusal>;
@@ -78,7 +75,8 @@ pub enum Verify {
 pub struct Loader<R: Read> {
     input: Input<R>,
     limits: Limits,
-    version: u16,
+    /// What the head says; none before it was read.
+    format: Option<Format>,
     expiry: Option<i64>,
     age: Age,
     draft: Option<Draft>,
@@ -92,7 +90,7 @@ impl<R: Read> Loader<R> {
         let input = Input::new(source);
         let input = if verify == Verify::Nothing { input.without_checksum() } else { input };
         let (expiry, age) = (None, Age::default());
-        Loader { input, limits, version: 0, expiry, age, draft: None, key: Vec::new(), has_checksum: false }
+        Loader { input, limits, format: None, expiry, age, draft: None, key: Vec::new(), has_checksum: false }
     }
 
     /// Bytes read so far.
@@ -113,9 +111,10 @@ impl<R: Read> Loader<R> {
     /// Reads on for about `budget` bytes. After an error there is no going on.
     pub fn step(&mut self, sink: &mut impl Sink, budget: u64) -> Reading<Progress> {
         let until = self.position().saturating_add(budget);
-        if self.version == 0 {
-            self.version = self.head()?;
-            sink.version(self.version);
+        if self.format.is_none() {
+            let format = self.head()?;
+            self.format = Some(format);
+            sink.format(format);
         }
         loop {
             if self.next(sink, until)? == Progress::Done {
@@ -127,17 +126,18 @@ impl<R: Read> Loader<R> {
         }
     }
 
-    fn head(&mut self) -> Reading<u16> {
+    fn head(&mut self) -> Reading<Format> {
         let head: [u8; HEADER] = self.input.array()?;
-        let (magic, digits) = head.split_at(MAGIC.len());
-        if magic != MAGIC {
-            return Err(self.input.corrupt("Wrong signature trying to load DB from file"));
+        match Format::of_head(&head) {
+            None => Err(self.input.corrupt("Wrong signature trying to load DB from file")),
+            Some(format) => {
+                format.map_err(|digits| self.input.fault(Fault::unknown("format version", digits)))
+            }
         }
-        match num::parse_u64_lax(digits) {
-            // What later versions add is known by its own number; what is not known is told where it is met.
-            Some(version) if version >= u64::from(VERSION_MIN) => Ok(version as u16),
-            _ => Err(self.input.fault(Fault::unknown("format version", String::from_utf8_lossy(digits)))),
-        }
+    }
+
+    fn family(&self) -> Family {
+        self.format.map_or(Family::Redis, |format| format.family)
     }
 
     /// Reads up to the end of one key or opcode.
@@ -178,6 +178,11 @@ impl<R: Read> Loader<R> {
                 return Err(input.fault(Fault::Refused(text.to_string())));
             }
             opcode::MODULE_AUX => self.module_aux(sink)?,
+            opcode::VALKEY_SLOT_IMPORT if self.family() == Family::Valkey => {
+                let text = "Slots of a cluster were being imported when the snapshot was made, so their data \
+                            is not whole: take one when the import is over";
+                return Err(self.input.fault(Fault::Refused(text.to_string())));
+            }
             opcode::END => {
                 self.end()?;
                 return Ok(Progress::Done);
@@ -187,14 +192,15 @@ impl<R: Read> Loader<R> {
         Ok(Progress::More)
     }
 
-    fn begin(&mut self, sink: &mut impl Sink, of_type: u8, until: u64) -> Reading<()> {
+    fn begin(&mut self, sink: &mut impl Sink, number: u8, until: u64) -> Reading<()> {
+        let of_type = Type { number, family: self.family() };
         let Loader { input, key, limits, .. } = self;
         input.string_into(key)?;
         sink.begin(of_type, key);
-        if matches!(of_type, types::MODULE_PRE_GA | types::MODULE_2) {
-            return self.module_value(sink, of_type);
+        if matches!(number, types::MODULE_PRE_GA | types::MODULE_2) {
+            return self.module_value(sink, number);
         }
-        self.draft = Some(Draft::begin(input, of_type, key, self.expiry, limits)?);
+        self.draft = Some(Draft::begin(input, of_type, Fresh { key, expiry: self.expiry }, limits)?);
         self.go_on(sink, until)
     }
 
@@ -242,7 +248,7 @@ impl<R: Read> Loader<R> {
     }
 
     fn end(&mut self) -> Reading<()> {
-        if self.version < VERSION_CHECKSUM {
+        if self.format.is_some_and(|format| format.version < VERSION_CHECKSUM) {
             // Where there is a checksum, a damaged version number must not hide it.
             return match self.input.is_at_end()? {
                 true => Ok(()),
@@ -271,11 +277,6 @@ pub fn read<R: Read>(
     let mut loader = Loader::new(source, limits, verify);
     while loader.step(sink, u64::MAX)? == Progress::More {}
     Ok(())
-}
-
-/// Whether a version is later than those that are known whole.
-pub fn is_newer(version: u16) -> bool {
-    version > VERSION_MAX
 }
 
 /// Passes over the data of a module, which tell of each part what it is.

@@ -102,8 +102,9 @@ impl Server {
         if client.gates & bit::ACL != 0 {
             access::still_permitted(self, client, command, args)?;
         }
-        let when_run = self.armed
-            & !(bit::PAUSE | bit::MEMORY | bit::MONITORS | bit::TRACKING | bit::SUBSCRIBED | bit::BUSY);
+        // The disk was asked for the whole transaction, when EXEC came.
+        let for_exec = bit::PAUSE | bit::MEMORY | bit::MONITORS | bit::TRACKING | bit::SUBSCRIBED;
+        let when_run = self.armed & !(for_exec | bit::BUSY | bit::DISK);
         GATES
             .iter()
             .filter(|(bit, _)| when_run & bit != 0)
@@ -122,14 +123,19 @@ impl Server {
         if client.gates & bit::ACL != 0 {
             access::permitted_in_script(self, client, command, args)?;
         }
-        let asked = self.armed & if wrote { 0 } else { bit::DISK };
-        if asked == 0 {
-            return Ok(());
+        if wrote || self.armed & bit::DISK == 0 || !command.is(Flags::WRITE) {
+            Ok(())
+        } else {
+            self.no_disk()
         }
-        GATES
-            .iter()
-            .filter(|(bit, _)| asked & bit != 0)
-            .try_for_each(|(_, gate)| gate(self, client, command, args))
+    }
+
+    /// The refusal because of the disk, if there is a reason.
+    fn no_disk(&self) -> Result<(), Reject> {
+        match &self.disk_error {
+            Some(reason) => Err(Reject::Error(CmdError::text(reason.clone()))),
+            None => Ok(()),
+        }
     }
 
     /// Whether the client's user may run a command (`redis.acl_check_cmd`).
@@ -163,6 +169,12 @@ impl Server {
     }
 }
 
+/// Whether the command is EXEC and would run such a one.
+fn any_queued(client: &Client, command: &Command, is_one: impl Fn(&Command) -> bool) -> bool {
+    let queue = client.multi.as_ref().map_or(&[][..], |multi| &multi.queue);
+    command.is(Flags::EXEC) && queue.iter().any(|queued| is_one(queued.command))
+}
+
 fn authenticated(
     server: &mut Server,
     client: &Client,
@@ -186,10 +198,7 @@ fn memory(server: &mut Server, client: &Client, command: &Command, _: &Args<'_>)
     if enough {
         return Ok(());
     }
-    let queued_denyoom = || {
-        let queued = |m: &super::multi::Multi| m.queue.iter().any(|q| q.command.is(Flags::DENYOOM));
-        command.is(Flags::EXEC) && client.multi.as_ref().is_some_and(|m| queued(m))
-    };
+    let queued_denyoom = || any_queued(client, command, |queued| queued.is(Flags::DENYOOM));
     // Queuing grows memory too: inside MULTI everything but the end of it is refused.
     let queuing = client.multi.is_some() && !command.is(Flags::IMMEDIATE_IN_MULTI);
     if command.is(Flags::DENYOOM) || queuing || queued_denyoom() {
@@ -216,12 +225,10 @@ fn subscribed(_: &mut Server, client: &Client, command: &Command, _: &Args<'_>) 
     ))))
 }
 
-fn disk(server: &mut Server, _: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
-    let Some(reason) = &server.disk_error else { return Ok(()) };
-    if !command.is(Flags::WRITE) {
-        return Ok(());
-    }
-    Err(Reject::Error(CmdError::text(reason.clone())))
+/// What writes is refused while the disk does not take it, and what asks whether the server is well.
+fn disk(server: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
+    let writes = command.is(Flags::WRITE) || any_queued(client, command, |queued| queued.is(Flags::WRITE));
+    if writes || command.is(Flags::ASKS_HEALTH) { server.no_disk() } else { Ok(()) }
 }
 
 fn loading(_: &mut Server, _: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
@@ -256,10 +263,7 @@ const MONITOR_ON_DATA: CmdError = CmdError::new("ERR Replica can't interact with
 
 fn paused(server: &mut Server, client: &Client, command: &Command, _: &Args<'_>) -> Result<(), Reject> {
     let writes = |c: &Command| c.is(Flags::WRITE) || c.is(Flags::MAY_REPLICATE);
-    let queued_writes = || {
-        let queue = client.multi.as_ref().map_or(&[][..], |m| &m.queue);
-        command.is(Flags::EXEC) && queue.iter().any(|q| writes(q.command))
-    };
+    let queued_writes = || any_queued(client, command, writes);
     // Queuing does nothing yet; what counts is what EXEC runs.
     let queuing = client.multi.is_some() && !command.is(Flags::IMMEDIATE_IN_MULTI);
     let held = match server.pause {

@@ -11,8 +11,10 @@ use crate::collections::hash::hash_key;
 use crate::command::error::{CmdError, wrong_arity};
 use crate::command::spec::Flags;
 use crate::command::{Hashed, args::is};
-use crate::resp::request::Limits;
+use crate::keyspace::Key;
+use crate::resp::request::{Limits, Request};
 use crate::resp::{Args, Input};
+use crate::value::{MemberTable, Stage};
 
 /// What was found out of a request before it runs.
 #[derive(Clone, Copy)]
@@ -20,6 +22,9 @@ pub struct Prepared {
     command: Option<&'static Command>,
     hashed: Hashed,
 }
+
+/// How many members are looked for at once.
+const MEMBERS_AHEAD: usize = 64;
 
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,8 +126,9 @@ impl Server {
         batch
     }
 
-    /// Two passes: all buckets first, then all entries, so that the cache misses overlap.
+    /// Pass by pass: all buckets first, then all entries, so that the cache misses overlap.
     fn prefetch(&self, db: usize, input: &Input, batch: &mut [Prepared]) {
+        let mut with_members = false;
         for (prepared, request) in batch.iter_mut().zip(input.ready()) {
             let Some(first_key) = prepared.command.map(|c| c.first_key).filter(|i| *i > 0) else { continue };
             let args = input.args(*request);
@@ -130,10 +136,36 @@ impl Server {
             let hash = hash_key(key);
             prepared.hashed = Hashed { index: first_key as u32, hash };
             self.keyspace.prefetch_bucket(db, hash);
+            with_members |= prepared.command.is_some_and(|command| command.spec.member > 0);
         }
         for prepared in batch.iter().filter(|p| p.hashed.index > 0) {
             self.keyspace.prefetch_entry(db, prepared.hashed.hash);
         }
+        if with_members {
+            for (batch, ready) in batch.chunks(MEMBERS_AHEAD).zip(input.ready().chunks(MEMBERS_AHEAD)) {
+                self.prefetch_members(db, input, batch, ready);
+            }
+        }
+    }
+
+    /// The same for members of big collections: their tables and elements are misses as well.
+    fn prefetch_members(&self, db: usize, input: &Input, batch: &[Prepared], ready: &[Request]) {
+        let mut found: [Option<(MemberTable<'_>, u64, Stage)>; MEMBERS_AHEAD] = [None; MEMBERS_AHEAD];
+        for ((prepared, request), found) in batch.iter().zip(ready).zip(&mut found) {
+            let Some(command) = prepared.command.filter(|c| c.spec.member > 0) else { continue };
+            let args = input.args(*request);
+            let Some(member) = args.try_get(command.spec.member) else { continue };
+            let Hashed { index, hash } = prepared.hashed;
+            let key = Key { bytes: args.get(index as usize), hash };
+            let Some(table) = self.keyspace.member_table(db, key) else { continue };
+            let hash = hash_key(member);
+            table.prefetch(Stage::Directory, hash);
+            let bucket = if command.is(Flags::WRITE) { Stage::BucketForInsert } else { Stage::Bucket };
+            *found = Some((table, hash, bucket));
+        }
+        let found = || found.iter().flatten();
+        found().for_each(|(table, hash, bucket)| table.prefetch(*bucket, *hash));
+        found().for_each(|(table, hash, _)| table.prefetch(Stage::Member, *hash));
     }
 
     /// Runs one request, or refuses, queues or postpones it.

@@ -7,7 +7,8 @@ use super::{NetOp, Server, child};
 use crate::collections::hash::hash_key;
 use crate::keyspace::access::Policy;
 use crate::keyspace::{Expiry, Free, Key, Keyspace};
-use crate::rdb::read::{Refusal, Verify, is_newer};
+use crate::rdb::format::Format;
+use crate::rdb::read::{Refusal, Verify};
 use crate::rdb::{Age, Fault, Loader, Progress, RdbError, Sink};
 use crate::script::functions::{self, Functions};
 use crate::sys::signals::{self, Urgency};
@@ -108,10 +109,14 @@ struct IntoKeyspace<'a> {
     duplicates: Duplicates,
     delay_us: i32,
     now_s: i64,
+    /// Bytes of the file that are still to come.
+    bytes_left: u64,
     /// Entries on their way into the tables: the memory they will touch is being fetched.
     waiting: Vec<(usize, u64, Entry)>,
 }
 
+/// Bytes that a key takes in a file, with its value: hardly ever fewer. As many are what the table takes.
+const KEY_BYTES: u64 = 12;
 /// Entries whose buckets are fetched together.
 const WAITING_MAX: usize = 16;
 
@@ -132,9 +137,9 @@ impl IntoKeyspace<'_> {
 }
 
 impl Sink for IntoKeyspace<'_> {
-    fn version(&mut self, version: u16) {
-        if is_newer(version) {
-            log::warn!(target: "aikv", "The snapshot has RDB version {version}, which is later than known");
+    fn format(&mut self, format: Format) {
+        if format.is_newer() {
+            log::warn!(target: "aikv", "The snapshot has RDB version {format}, which is later than known");
         }
     }
 
@@ -142,6 +147,7 @@ impl Sink for IntoKeyspace<'_> {
         let text = String::from_utf8_lossy(value);
         match name {
             b"redis-ver" => log::info!(target: "aikv", "Loading RDB produced by version {text}"),
+            b"valkey-ver" => log::info!(target: "aikv", "Loading RDB produced by Valkey version {text}"),
             b"ctime" => {
                 let age = self.now_s - text.parse().unwrap_or(self.now_s);
                 log::info!(target: "aikv", "RDB age {} seconds", age.max(0));
@@ -165,6 +171,12 @@ impl Sink for IntoKeyspace<'_> {
             _ => return Err(format!("Data of database {db}, but there are only {databases} databases")),
         }
         Ok(())
+    }
+
+    fn sizes(&mut self, keys: u64, volatile: u64) {
+        // Those that are volatile may be over. What is said too much costs no more than the file is long.
+        let keys = keys.saturating_sub(volatile).min(self.bytes_left / KEY_BYTES);
+        self.keyspace.expect(self.tally.db, keys as usize);
     }
 
     fn entry(&mut self, mut entry: Entry, age: Age) -> Result<(), Refusal> {
@@ -270,6 +282,7 @@ impl Server {
         duplicates: Duplicates,
     ) -> Result<Progress, RdbError> {
         self.keyspace.begin(self.now.wall_ms);
+        let bytes_left = loading.total_bytes.saturating_sub(loading.position());
         let mut sink = IntoKeyspace {
             keyspace: &mut self.keyspace,
             functions: &mut self.runner.scripts.functions,
@@ -277,6 +290,7 @@ impl Server {
             duplicates,
             delay_us: self.config.key_load_delay,
             now_s: self.now.wall_ms / 1000,
+            bytes_left,
             waiting: Vec::with_capacity(WAITING_MAX),
         };
         let progress = loading.loader.step(&mut sink, budget)?;
@@ -321,7 +335,7 @@ impl Server {
         log::error!(target: "aikv", "Loading {path}: {error}");
         log::error!(target: "aikv", "Terminating server after rdb file reading failure.");
         let failure = match &error.fault {
-            Fault::Corrupt(_) | Fault::Ended => format!("Corrupted data file: {path}: {error}"),
+            Fault::Corrupt(_) | Fault::Ended => format!("Corrupted data file {path}: {error}"),
             Fault::Io(_) | Fault::Refused(_) => format!("Cannot load {path}: {error}"),
         };
         log::error!(target: "aikv", "{failure}");

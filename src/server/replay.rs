@@ -11,10 +11,11 @@ use super::table::Command;
 use super::{NetOp, Server, gate};
 use crate::aof::manifest::{Kind, Part};
 use crate::aof::reader::{Fault, FaultKind, Item, Reader, Tail, Verify, examine_tail};
-use crate::command::Hashed;
 use crate::command::spec::Flags;
+use crate::command::{Hashed, Outcome};
 use crate::keyspace::Expiry;
 use crate::rdb::Progress;
+use crate::rdb::format::{MAGIC_LONGEST, is_snapshot};
 use crate::resp::{Args, OwnedArgs};
 use crate::sys::file;
 use crate::sys::signals::{self, Urgency};
@@ -152,6 +153,9 @@ impl Server {
             } else {
                 self.replay_some(replay, until)?;
             }
+            if self.runner.is_parked() {
+                break;
+            }
         }
         Ok(Step::More)
     }
@@ -208,6 +212,9 @@ impl Server {
                 Ok(Item::Command) => {
                     let outside = client.multi.is_none();
                     self.replay(client, args.as_args(), source, at)?;
+                    if self.runner.is_parked() {
+                        return Ok(());
+                    }
                     if outside && client.multi.is_some() {
                         *multi_at = at;
                     }
@@ -283,7 +290,7 @@ impl Server {
     /// Runs a command of the log.
     fn replay(
         &mut self,
-        client: &mut Client,
+        client: &mut Box<Client>,
         args: Args<'_>,
         source: &Source,
         at: u64,
@@ -308,13 +315,34 @@ impl Server {
         Ok(())
     }
 
-    fn replay_now(&mut self, client: &mut Client, command: &'static Command, args: Args<'_>) {
+    fn replay_now(&mut self, client: &mut Box<Client>, command: &'static Command, args: Args<'_>) {
         let outer = std::mem::replace(&mut self.unit.no_waiting, true);
         self.enter_unit();
         // What it would wait for or free later is of no interest here.
-        let _outcome = self.call(client, command, args, Hashed::default());
+        let parked = matches!(self.call(client, command, args, Hashed::default()), Outcome::Park);
+        if parked {
+            self.unit.hold();
+        }
         self.leave_unit();
         self.unit.no_waiting = outer;
+        if parked {
+            // The script gets a share of each turn until it ends; then the log goes on. Another client stands
+            // in its place until it is back.
+            let idle = self.clients.internal(self.now.mono_ms());
+            self.keep_parked(std::mem::replace(client, idle));
+        } else {
+            self.note_command_replayed(client);
+        }
+    }
+
+    /// Goes on with the log: the script that was parked has ended.
+    #[cold]
+    pub(super) fn replay_behind_script(&mut self, mut client: Box<Client>) {
+        self.note_command_replayed(&mut client);
+        self.replay.as_mut().expect("the log waits for its script").client = client;
+    }
+
+    fn note_command_replayed(&mut self, client: &mut Client) {
         client.reply.clear();
         client.watched.clear();
         if self.config.key_load_delay > 0 {
@@ -406,9 +434,9 @@ fn leave_snapshot(replay: &mut Replay) {
 /// Whether a file begins like a snapshot.
 fn starts_with_snapshot(mut file: &File) -> io::Result<bool> {
     let mut head = Vec::new();
-    file.take(5).read_to_end(&mut head)?;
+    file.take(MAGIC_LONGEST as u64).read_to_end(&mut head)?;
     file.rewind()?;
-    Ok(head == b"REDIS")
+    Ok(is_snapshot(&head))
 }
 
 fn cut_file(path: &Path, length: u64) -> io::Result<()> {

@@ -221,7 +221,7 @@ impl Server {
         let of_script = self.runner.client.as_mut().expect("no script runs");
         of_script.act_for(client);
         let step = self.runner.scripts.vm().start();
-        let may_park = client.slot != usize::MAX;
+        let may_park = client.slot != usize::MAX || self.replaying;
         if self.drive(step, may_park) { self.end_script(client, command) } else { Ok(Outcome::Park) }
     }
 
@@ -405,6 +405,10 @@ impl Server {
         let (mark, start, before) = (client.reply.mark(), client.output_end(), self.aof.appended);
         let ended = if self.drive(step, true) { self.finish_calls(&mut client) } else { None };
         match ended {
+            Some(_) if client.role == Role::Internal => {
+                self.leave_unit();
+                self.replay_behind_script(client);
+            }
             Some(call) => {
                 client.blocked = None;
                 self.leave_unit();

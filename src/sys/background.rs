@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use super::{alloc, file, signals};
+use super::{alloc, file, process, signals};
 
 /// Jobs a queue holds; its memory (about 100 KiB) is taken at the start.
 pub const QUEUE_LIMIT: usize = 2_048;
@@ -60,6 +60,14 @@ struct Shared {
     /// Tokens of [`Background::tell_when_freed`] whose time has come.
     freed: Mutex<Vec<u64>>,
     wake: OwnedFd,
+}
+
+/// How a worker stands beside the event loop when both want the same core.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Priority {
+    Normal,
+    /// Nobody waits for its work.
+    Low,
 }
 
 enum Job {
@@ -116,11 +124,14 @@ impl Shared {
 }
 
 impl Worker {
-    fn start(name: &str, shared: &Arc<Shared>) -> io::Result<Worker> {
+    fn start(name: &str, priority: Priority, shared: &Arc<Shared>) -> io::Result<Worker> {
         let (sender, receiver): (SyncSender<Job>, Receiver<Job>) = sync_channel(QUEUE_LIMIT);
         let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             block_signals();
+            if priority == Priority::Low {
+                process::lower_own_priority();
+            }
             for job in receiver {
                 shared.run(job);
                 alloc::publish();
@@ -171,8 +182,8 @@ impl Background {
     pub fn start() -> io::Result<Background> {
         let shared = Arc::new(Shared::new()?);
         let workers = Workers {
-            free: Worker::start("aikv-free", &shared)?,
-            sync: Worker::start("aikv-sync", &shared)?,
+            free: Worker::start("aikv-free", Priority::Low, &shared)?,
+            sync: Worker::start("aikv-sync", Priority::Normal, &shared)?,
         };
         Ok(Background { shared, workers: Some(workers) })
     }

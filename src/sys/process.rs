@@ -254,6 +254,13 @@ pub fn oom_score_adj() -> Option<i32> {
     fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
 }
 
+/// Lets the calling thread step back behind the others of this process.
+pub fn lower_own_priority() {
+    const NICE: i32 = 10;
+    // SAFETY: no memory is involved. To Linux, 0 is the calling thread here. A refusal changes nothing.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
 /// Forbids huge pages for this process: a snapshot's child would copy 2 MiB for every byte written.
 pub fn disable_thp() -> io::Result<()> {
     // SAFETY: no memory is involved.

@@ -132,46 +132,72 @@ pub fn decompress(input: &[u8], len: usize) -> Option<Vec<u8>> {
 
 /// As [`decompress`], into a buffer that is used again and again; what was in it goes.
 pub fn decompress_into(input: &[u8], len: usize, out: &mut Vec<u8>) -> Option<()> {
-    out.clear();
     if len > input.len().saturating_mul(GROWTH_MAX) {
+        out.clear();
         return None;
     }
-    out.resize(len, 0);
-    let (mut rest, mut to) = (input, 0);
-    while let [control, tail @ ..] = rest {
+    // What is there is written over, so it need not be cleared.
+    out.resize(len + SLACK, 0);
+    let done = unpack(input, len, out);
+    out.truncate(if done.is_some() { len } else { 0 });
+    done
+}
+
+/// Bytes behind the text, which may be written to: copies of a fixed length take fewer steps than those of
+/// the right one.
+const SLACK: usize = LITERALS_MAX;
+/// Matches are copied in pieces of this length.
+const PIECE: usize = 16;
+
+/// Decompresses to the first `len` bytes of `out`, which has `SLACK` more.
+fn unpack(input: &[u8], len: usize, out: &mut [u8]) -> Option<()> {
+    let (mut from, mut to) = (0, 0);
+    while let Some(control) = input.get(from) {
         let control = usize::from(*control);
+        from += 1;
         if control < LITERALS_MAX {
-            let (literals, tail) = tail.split_at_checked(control + 1)?;
-            out.get_mut(to..to + literals.len())?.copy_from_slice(literals);
-            to += literals.len();
-            rest = tail;
+            let count = control + 1;
+            if count > len - to {
+                return None;
+            }
+            match input[from..].first_chunk::<LITERALS_MAX>() {
+                Some(chunk) => out[to..to + LITERALS_MAX].copy_from_slice(chunk),
+                None => out[to..to + count].copy_from_slice(input.get(from..from + count)?),
+            }
+            from += count;
+            to += count;
         } else {
-            let (more, tail) = if control >> 5 == 7 { tail.split_first()? } else { (&0, tail) };
-            let (near, tail) = tail.split_first()?;
-            let distance = ((control & 0x1f) << 8 | usize::from(*near)) + 1;
-            let length = (control >> 5) + 2 + usize::from(*more);
-            copy_match(out, to, distance, length)?;
+            let mut length = (control >> 5) + 2;
+            if control >> 5 == 7 {
+                length += usize::from(*input.get(from)?);
+                from += 1;
+            }
+            let distance = ((control & 0x1f) << 8 | usize::from(*input.get(from)?)) + 1;
+            from += 1;
+            if length > len - to {
+                return None;
+            }
+            copy_match(out, to, to.checked_sub(distance)?, length);
             to += length;
-            rest = tail;
         }
     }
     (to == len).then_some(())
 }
 
-/// Copies `length` bytes from `distance` before `to`; they may reach beyond it, which repeats them.
-fn copy_match(out: &mut [u8], to: usize, distance: usize, length: usize) -> Option<()> {
-    let start = to.checked_sub(distance)?;
-    if length > out.len() - to {
-        return None;
-    }
-    if distance >= length {
-        out.copy_within(start..start + length, to);
+/// Copies `length` bytes from `start` to `to`; they may reach beyond it, which repeats them.
+#[inline]
+fn copy_match(out: &mut [u8], to: usize, start: usize, length: usize) {
+    let distance = to - start;
+    if distance >= PIECE || distance >= length && length <= PIECE {
+        for at in (0..length).step_by(PIECE) {
+            let piece: [u8; PIECE] = *out[start + at..].first_chunk().expect("there is slack behind");
+            out[to + at..to + at + PIECE].copy_from_slice(&piece);
+        }
     } else {
         for at in 0..length {
             out[to + at] = out[start + at];
         }
     }
-    Some(())
 }
 
 #[cfg(test)]

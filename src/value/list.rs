@@ -3,7 +3,7 @@
 //! entry and the limits in force. A list that has become empty is the caller's to remove.
 
 use super::packed::{self, Packed};
-use super::{Direction, Entry, Kind, Object, Unfit, Value};
+use super::{Direction, Entry, Fresh, Kind, Object, Unfit, Value};
 use crate::collections::buffer::Buffer;
 use crate::collections::entry::{NewPayload, Payload, PayloadMut};
 use crate::collections::listpack;
@@ -182,11 +182,11 @@ pub fn remove_equal(
 }
 
 /// Makes a value from a listpack of a file; see [`super::load`].
-pub(super) fn load(entry: &mut Entry, limits: &Limits, bytes: &[u8]) -> Result<(), Unfit> {
+pub(super) fn load(fresh: Fresh<'_>, limits: &Limits, bytes: &[u8]) -> Result<Entry, Unfit> {
     let lp = listpack::adopt(bytes).ok_or(Unfit)?;
-    entry.set_payload(Kind::List as u8, packed::payload(&lp));
-    grow(entry, limits, 0, 0);
-    Ok(())
+    let mut entry = fresh.entry(Kind::List, packed::payload(&lp));
+    grow(&mut entry, limits, 0, 0);
+    Ok(entry)
 }
 
 /// Makes the value a quicklist, for loaders that then push nodes; `fit` ends it.

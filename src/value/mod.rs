@@ -20,8 +20,10 @@ pub mod zset;
 pub use crate::collections::listpack::{Digits, Value};
 pub use crate::collections::sorted::Direction;
 
+use crate::collections::dict::{Dict, Slot};
+use crate::collections::element::Field;
 use crate::collections::entry::{NewPayload, Payload};
-use crate::collections::{listpack, size_class};
+use crate::collections::{listpack, size_class, sorted};
 use crate::config::Config;
 use crate::resp::Reply;
 use crate::util::rng::Rng;
@@ -145,6 +147,69 @@ pub fn next_part_expiry(entry: &Entry) -> Option<i64> {
     }
 }
 
+/// The table in which a big collection finds its members, for fetching their memory ahead.
+#[derive(Clone, Copy)]
+pub enum MemberTable<'a> {
+    /// Of a set.
+    Set(&'a set::Table),
+    /// Of a hash.
+    Hash(&'a Dict<Field>),
+    /// Of a sorted set.
+    Zset(&'a Dict<sorted::Member>),
+}
+
+impl MemberTable<'_> {
+    /// Brings a part of the memory that a lookup of `hash` will touch into the cache. The stages follow from
+    /// one another; between two of them there is to be work on other members.
+    #[inline]
+    pub fn prefetch(self, stage: Stage, hash: u64) {
+        match self {
+            MemberTable::Set(table) => stage.of(table, hash),
+            MemberTable::Hash(table) => stage.of(table, hash),
+            MemberTable::Zset(table) => stage.of(table, hash),
+        }
+    }
+}
+
+/// What is fetched of a table, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The word that tells where the bucket is.
+    Directory,
+    /// The bucket.
+    Bucket,
+    /// The bucket, and what an insertion touches besides.
+    BucketForInsert,
+    /// The member.
+    Member,
+}
+
+impl Stage {
+    #[inline(always)]
+    fn of<E: Slot>(self, table: &Dict<E>, hash: u64) {
+        match self {
+            Stage::Directory => table.prefetch_directory(hash),
+            Stage::Bucket => table.prefetch_bucket(hash),
+            Stage::BucketForInsert => {
+                table.prefetch_bucket(hash);
+                table.prefetch_counts(hash);
+            }
+            Stage::Member => table.prefetch_entry(hash),
+        }
+    }
+}
+
+/// The table of a big collection; none if the value is small or has no members.
+#[inline]
+pub fn member_table(value: Payload<'_, Object>) -> Option<MemberTable<'_>> {
+    match value {
+        Payload::Object(Object::Set(table)) => Some(MemberTable::Set(table)),
+        Payload::Object(Object::Hash(hash::Large::Table(table))) => Some(MemberTable::Hash(table.fields())),
+        Payload::Object(Object::Zset(set)) => Some(MemberTable::Zset(set.table())),
+        _ => None,
+    }
+}
+
 /// An empty collection of this kind under no key, to build a value in before it is stored; see
 /// [`Entry::take_payload`].
 pub fn draft(kind: Kind) -> Entry {
@@ -254,16 +319,32 @@ pub enum PackedKind {
     HashWithExpiry,
 }
 
-/// Replaces the value of an entry by one that a file holds as packed bytes, in the encoding the limits ask
-/// for. The bytes are checked: structure, order, no member twice. On an error the entry is unchanged.
-pub fn load(entry: &mut Entry, limits: &Limits, kind: PackedKind, bytes: &[u8]) -> Result<(), Unfit> {
+/// A key that is read from a file, and its deadline.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// In milliseconds since 1970.
+    pub expiry: Option<i64>,
+}
+
+impl Fresh<'_> {
+    /// The entry with its value.
+    pub fn entry(self, kind: Kind, payload: NewPayload<'_, Object>) -> Entry {
+        Entry::new(self.key, kind as u8, payload, self.expiry)
+    }
+}
+
+/// A new entry with a value that a file holds as packed bytes, in the encoding the limits ask for. The bytes
+/// are checked: structure, order, no member twice.
+pub fn load(fresh: Fresh<'_>, limits: &Limits, kind: PackedKind, bytes: &[u8]) -> Result<Entry, Unfit> {
     match kind {
-        PackedKind::List => list::load(entry, &limits.list, bytes),
-        PackedKind::Intset => set::load_intset(entry, &limits.set, bytes),
-        PackedKind::Set => set::load_listpack(entry, &limits.set, bytes),
-        PackedKind::Zset => zset::load(entry, &limits.zset, bytes),
-        PackedKind::Hash => hash::load(entry, &limits.hash, bytes, 2),
-        PackedKind::HashWithExpiry => hash::load(entry, &limits.hash, bytes, 3),
+        PackedKind::List => list::load(fresh, &limits.list, bytes),
+        PackedKind::Intset => set::load_intset(fresh, &limits.set, bytes),
+        PackedKind::Set => set::load_listpack(fresh, &limits.set, bytes),
+        PackedKind::Zset => zset::load(fresh, &limits.zset, bytes),
+        PackedKind::Hash => hash::load(fresh, &limits.hash, bytes, 2),
+        PackedKind::HashWithExpiry => hash::load(fresh, &limits.hash, bytes, 3),
     }
 }
 

@@ -31,17 +31,61 @@ pub(super) fn payload(bytes: &[u8]) -> NewPayload<'_, Object> {
     }
 }
 
-/// Whether no two of these values, which are kept as a listpack of ours keeps them, are the same. Hashes are
-/// compared first: the values themselves only when two hashes are the same.
-pub(super) fn are_distinct<'a>(values: impl Iterator<Item = Value<'a>> + Clone) -> bool {
-    let hash = |value| match value {
-        Value::Int(n) => hash_key(&i64::to_le_bytes(n)),
-        Value::Str(bytes) => hash_key(bytes),
-    };
-    let mut hashes: Vec<u64> = values.clone().map(hash).collect();
-    hashes.sort_unstable();
-    let mut seen = HashSet::new();
-    hashes.windows(2).all(|pair| pair[0] != pair[1]) || values.into_iter().all(|value| seen.insert(value))
+/// Members that are compared by their marks at once.
+const MARKS: usize = 32;
+
+/// Tells whether members, which come one after the other, are all different. Their hashes are compared first:
+/// the members themselves only when two hashes are the same.
+pub(super) struct Distinct {
+    /// One bit for each hash so far: nearly always it tells that a new one is no other.
+    filter: u64,
+    /// Pieces of the hashes of the first members.
+    marks: [u32; MARKS],
+    count: usize,
+    /// The hashes of the others.
+    more: Vec<u64>,
+    /// Two marks are the same.
+    in_doubt: bool,
+}
+
+impl Distinct {
+    pub(super) fn new() -> Distinct {
+        Distinct { filter: 0, marks: [0; MARKS], count: 0, more: Vec::new(), in_doubt: false }
+    }
+
+    /// Takes in a member as a listpack of ours keeps it.
+    #[inline]
+    pub(super) fn add(&mut self, member: Value<'_>) {
+        let hash = match member {
+            Value::Int(n) => hash_key(&i64::to_le_bytes(n)),
+            Value::Str(bytes) => hash_key(bytes),
+        };
+        if self.count == MARKS {
+            self.more.push(hash);
+            return;
+        }
+        let mark = hash as u32;
+        let bit = 1 << (hash >> 58);
+        if self.filter & bit != 0 {
+            self.in_doubt |= self.marks[..self.count].contains(&mark);
+        }
+        self.filter |= bit;
+        self.marks[self.count] = mark;
+        self.count += 1;
+    }
+
+    /// Whether all were different; `again` gives them once more.
+    pub(super) fn all_are<'a>(mut self, again: impl Iterator<Item = Value<'a>>) -> bool {
+        if !self.more.is_empty() {
+            self.more.sort_unstable();
+            self.in_doubt |= self.more.windows(2).any(|pair| pair[0] == pair[1]);
+            let mut marks: Vec<u32> = self.more.iter().map(|hash| *hash as u32).collect();
+            marks.sort_unstable();
+            self.in_doubt |= self.marks.iter().any(|mark| marks.binary_search(mark).is_ok());
+        }
+        let mut seen = HashSet::new();
+        !self.in_doubt || again.into_iter().all(|member| seen.insert(member))
+    }
 }
 
 /// The packed bytes of an entry that holds some, to be changed.
@@ -106,6 +150,25 @@ impl Buffer for Packed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_are_told_apart() {
+        for count in [1, 2, 10, 31, 32, 33, 34, 200, 5_000] {
+            let names: Vec<String> = (0..count).map(|i| format!("member:{i}")).collect();
+            let distinct = |names: &[String]| {
+                let values = || names.iter().map(|name| Value::new(name.as_bytes()));
+                let mut distinct = Distinct::new();
+                values().for_each(|value| distinct.add(value));
+                distinct.all_are(values())
+            };
+            assert!(distinct(&names), "{count}");
+            for (from, to) in [(0, count - 1), (count / 2, 0), (count - 1, count / 2)] {
+                let mut twice = names.clone();
+                twice[to] = names[from].clone();
+                assert_eq!(distinct(&twice), from == to, "{count}: {from} is {to}, too");
+            }
+        }
+    }
 
     #[test]
     fn bytes_move_between_entry_and_blob() {

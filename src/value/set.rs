@@ -2,8 +2,8 @@
 //! never back. Knows no command. Reading goes through [`view`]; what changes a set takes its entry and the
 //! limits in force. A set that has become empty is the caller's to remove.
 
-use super::packed::{self, Packed};
-use super::{Entry, Kind, Object, Unfit, Value};
+use super::packed::{self, Distinct, Packed};
+use super::{Entry, Fresh, Kind, Object, Unfit, Value};
 use crate::collections::dict::Dict;
 use crate::collections::element::Member;
 use crate::collections::entry::{NewPayload, Payload, PayloadMut};
@@ -304,28 +304,29 @@ pub fn pop(entry: &mut Entry, rng: &mut Rng, each: &mut dyn FnMut(Value<'_>)) {
 }
 
 /// Makes a value from an intset of a file; see [`super::load`].
-pub(super) fn load_intset(entry: &mut Entry, limits: &Limits, bytes: &[u8]) -> Result<(), Unfit> {
+pub(super) fn load_intset(fresh: Fresh<'_>, limits: &Limits, bytes: &[u8]) -> Result<Entry, Unfit> {
     if !intset::is_valid(bytes) {
         return Err(Unfit);
     }
-    entry.set_payload(Kind::Set as u8, packed::payload(bytes));
+    let mut entry = fresh.entry(Kind::Set, packed::payload(bytes));
     if intset::len(bytes) > limits.max_intset_entries {
-        make_table(entry);
+        make_table(&mut entry);
     }
-    Ok(())
+    Ok(entry)
 }
 
 /// Makes a value from a listpack of a file; see [`super::load`].
-pub(super) fn load_listpack(entry: &mut Entry, limits: &Limits, bytes: &[u8]) -> Result<(), Unfit> {
-    let lp = listpack::adopt(bytes).ok_or(Unfit)?;
-    if !packed::are_distinct(listpack::iter(&lp)) {
+pub(super) fn load_listpack(fresh: Fresh<'_>, limits: &Limits, bytes: &[u8]) -> Result<Entry, Unfit> {
+    let mut members = Distinct::new();
+    let lp = listpack::adopt_with(bytes, |member| members.add(member)).ok_or(Unfit)?;
+    if !members.all_are(listpack::iter(&lp)) {
         return Err(Unfit);
     }
-    entry.set_payload(Kind::Set as u8, packed::payload(&lp));
+    let mut entry = fresh.entry(Kind::Set, packed::payload(&lp));
     if listpack::len(&lp) > limits.max_listpack_entries {
-        make_table(entry);
+        make_table(&mut entry);
     }
-    Ok(())
+    Ok(entry)
 }
 
 /// The set as a table, whatever it was.

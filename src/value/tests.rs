@@ -225,8 +225,9 @@ fn packed_bytes_of_files_are_checked() {
     let limits = Limits::from_config(&Config::default());
     let lp = |values: &[&str]| listpack::from_values(values.iter().map(|text| Value::new(text.as_bytes())));
     let try_load = |kind, bytes: &[u8]| {
-        let mut entry = draft(Kind::String);
-        load(&mut entry, &limits, kind, bytes).map(|()| (self::kind(&entry), encoding(&entry), len(&entry)))
+        let fresh = Fresh { key: b"k", expiry: Some(7) };
+        let loaded = load(fresh, &limits, kind, bytes);
+        loaded.map(|entry| (self::kind(&entry), encoding(&entry), len(&entry)))
     };
     assert_eq!(try_load(PackedKind::List, &lp(&["a", "a"])), Ok((Kind::List, "listpack", 2)));
     assert_eq!(try_load(PackedKind::Set, &lp(&["a", "1"])), Ok((Kind::Set, "listpack", 2)));

@@ -5,6 +5,7 @@
 //! as Markdown. `--only WORD` runs the rows whose name holds the word, `--rounds N` sets the rounds.
 
 mod client;
+mod freeing;
 mod load;
 mod log;
 mod peer;

@@ -14,6 +14,7 @@ pub const PROBES: &[(&str, Probe)] = &[
     ("memory per key", memory_per_key),
     ("memory of collections", memory_of_collections),
     ("memory of small hashes", memory_of_small_hashes),
+    ("stalls while freeing", crate::freeing::stalls),
     ("stalls while growing", stalls),
     ("expiry lag", expiry_lag),
     ("idle connections", idle_connections),
@@ -61,7 +62,7 @@ fn memory_per_key(rivals: &[Kind]) -> Vec<Line> {
 }
 
 /// A collection whose memory is measured.
-struct Collection {
+pub struct Collection {
     name: &'static str,
     /// Elements it gets.
     len: u64,
@@ -73,8 +74,20 @@ struct Collection {
     limit: f64,
 }
 
+impl Collection {
+    /// Fills a key with elements.
+    pub fn fill(&self, client: &mut Client, key: &[u8], len: u64) {
+        const AT_ONCE: u64 = 100;
+        for first in (0..len).step_by(AT_ONCE as usize) {
+            let mut args = vec![self.command.to_vec(), key.to_vec()];
+            (first..first + AT_ONCE).for_each(|n| (self.add)(&mut args, n));
+            client.ask(&args.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        }
+    }
+}
+
 /// All of them.
-const COLLECTIONS: &[Collection] = &[
+pub const COLLECTIONS: &[Collection] = &[
     Collection {
         name: "list of 1M elements of 16 B",
         len: 1_000_000,
@@ -88,7 +101,7 @@ const COLLECTIONS: &[Collection] = &[
         command: b"ZADD",
         add: |args, n| {
             // Not in order: a tree that is filled in order is packed better.
-            let n = n * 999_983 % 1_000_000;
+            let n = n * 999_983 % 5_000_000;
             args.push(n.to_string().into_bytes());
             args.push(format!("m{n:015}").into_bytes());
         },
@@ -134,16 +147,11 @@ fn memory_of_small_hashes(rivals: &[Kind]) -> Vec<Line> {
 }
 
 fn memory_of_collections(rivals: &[Kind]) -> Vec<Line> {
-    const AT_ONCE: u64 = 100;
     let measure = |collection: &Collection, kind| {
         let peer = start(kind, &[]);
         let mut client = Client::connect(peer.port);
         let before = client.info("memory", "used_memory");
-        for first in (0..collection.len).step_by(AT_ONCE as usize) {
-            let mut args = vec![collection.command.to_vec(), b"collection".to_vec()];
-            (first..first + AT_ONCE).for_each(|n| (collection.add)(&mut args, n));
-            client.ask(&args.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        }
+        collection.fill(&mut client, b"collection", collection.len);
         (client.info("memory", "used_memory") - before) / collection.len as f64
     };
     let line_of = |collection: &Collection| {

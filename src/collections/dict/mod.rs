@@ -33,6 +33,9 @@ use std::ptr::NonNull;
 /// Two neighbour segments become one when together they hold at most this many elements: half of what a
 /// segment takes before it is split, so merging and splitting cannot alternate.
 const MERGED_MAX: u32 = 192;
+/// Segments are made for no more than this many elements each: hashes are not even, and most segments shall
+/// have room for theirs before they have to be split.
+const EXPECTED_MAX: u32 = 360;
 /// The directory is halved when it has this many words for every segment (and no segment needs the depth).
 const SPARSE_DIRECTORY: usize = 8;
 /// How many buckets ahead elements are prefetched when all of a segment are hashed again.
@@ -205,6 +208,14 @@ impl<E: Slot> Dict<E> {
         }
     }
 
+    /// The line that an insertion touches besides: the counts of the segment.
+    #[inline]
+    pub fn prefetch_counts(&self, hash: u64) {
+        if let Some(segment) = self.segment(hash) {
+            prefetch(std::ptr::from_ref(segment.header()));
+        }
+    }
+
     /// Third stage, when the home bucket has arrived: fetches the likely element (its first two lines when
     /// it begins in the second half of one).
     #[inline]
@@ -336,6 +347,24 @@ impl<E: Slot> Dict<E> {
         }
         // SAFETY: the lane is free now, so this is the one owner.
         unsafe { E::from_ptr(slot_address(word)) }
+    }
+
+    /// Gives a new table the shape it will have with so many elements, so that it need not grow step by step
+    /// while they come. One that is in use is left as it is.
+    pub fn expect(&mut self, elements: usize) {
+        if !self.directory.is_empty() || elements <= EXPECTED_MAX as usize {
+            return;
+        }
+        let depth = (elements / EXPECTED_MAX as usize).ilog2() + 1;
+        let length = length_for((elements >> depth) as u32);
+        let segments = 1usize << depth;
+        self.directory.reserve_exact(segments);
+        for _ in 0..segments {
+            let segment = self.new_segment(length, depth);
+            self.directory.push(segment.pack());
+        }
+        self.shift = 63 - depth;
+        self.deepest = segments;
     }
 
     /// The deepest a segment may be: beyond what good hashes ever need by a factor of eight, so that crafted

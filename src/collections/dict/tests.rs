@@ -198,6 +198,34 @@ fn survives_colliding_hashes() {
 }
 
 #[test]
+fn tables_are_made_for_what_is_expected() {
+    for (expected, come) in [(0, 10), (360, 400), (361, 361), (1_000, 3_000), (50_000, 50_000), (100_000, 7)]
+    {
+        let (mut dict, mut grown) = (Dict::<Plain>::new(), Dict::<Plain>::new());
+        dict.expect(expected);
+        check(&dict);
+        let before = dict.memory_bytes();
+        for number in 0..come {
+            let key = key_of(number);
+            let hash = hash_of::<false>(&key);
+            dict.insert_new(hash, Item(Box::new((number, key.clone()))));
+            grown.insert_new(hash, Item(Box::new((number, key))));
+        }
+        check(&dict);
+        assert!(before <= expected * 16, "{expected}: {before} bytes");
+        let more = dict.memory_bytes() as f64 / grown.memory_bytes() as f64;
+        assert!(more < 1.2 || come < expected as u64, "{expected}: {more}");
+        dict.expect(1_000_000);
+        assert!(dict.memory_bytes() < 2_000_000, "a table in use stays as it is");
+        assert!((0..come).all(|number| {
+            let key = key_of(number);
+            dict.remove(hash_of::<false>(&key), &key).is_some()
+        }));
+        check(&dict);
+    }
+}
+
+#[test]
 fn crafted_hashes_do_not_blow_up_the_directory() {
     let mut random = Random::new(5);
     let count = scaled(15_000);

@@ -6,7 +6,8 @@
 
 use crate::util::num::parse_i64;
 
-const STRING_6: u8 = 0x80;
+/// A string of up to 63 bytes, whose length is the other six bits.
+pub(super) const STRING_6: u8 = 0x80;
 const INT_13: u8 = 0xc0;
 const STRING_12: u8 = 0xe0;
 const STRING_32: u8 = 0xf0;
@@ -189,6 +190,13 @@ pub(super) fn back_length_bytes(length: usize) -> usize {
     }
 }
 
+/// Of the `bytes` bytes that say the length behind an element, the one that is `i`th from the end.
+#[inline]
+pub(super) fn back_byte(length: usize, bytes: usize, i: usize) -> u8 {
+    let more = if i + 1 < bytes { 0x80 } else { 0 };
+    (length >> (7 * i) & 0x7f) as u8 | more
+}
+
 /// The length of the element that ends at `end`, and how many bytes that length takes: groups of seven bits,
 /// the lowest last; all but the first have the top bit.
 #[inline]
@@ -238,8 +246,7 @@ pub(super) fn write(to: &mut [u8], value: &Value<'_>) -> usize {
     };
     let bytes = back_length_bytes(length);
     for i in 0..bytes {
-        let more = if i + 1 < bytes { 0x80 } else { 0 };
-        to[length + bytes - 1 - i] = (length >> (7 * i) & 0x7f) as u8 | more;
+        to[length + bytes - 1 - i] = back_byte(length, bytes, i);
     }
     length + bytes
 }

@@ -14,7 +14,7 @@ mod entry;
 #[cfg(test)]
 mod tests;
 
-pub use check::{adopt, is_valid};
+pub use check::{adopt, adopt_with, is_valid};
 pub use entry::{Digits, Value};
 
 use super::buffer::Buffer;
@@ -39,6 +39,12 @@ pub fn len(lp: &[u8]) -> usize {
         UNKNOWN => offsets(lp).count(),
         count => usize::from(count),
     }
+}
+
+/// Bytes of the listpack at the beginning of `bytes`, as its head says.
+#[inline]
+pub fn total_bytes(bytes: &[u8]) -> usize {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize
 }
 
 /// Whether there is no element.

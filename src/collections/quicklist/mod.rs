@@ -11,6 +11,7 @@ mod tests;
 
 pub use node::{Limits, Node};
 
+use super::buffer::Buffer;
 use super::listpack::{self, Value};
 use super::size_class;
 use super::sorted::Direction;
@@ -90,7 +91,7 @@ impl Quicklist {
     pub fn get<'a>(&'a self, index: usize, scratch: &'a mut Vec<u8>) -> Option<Value<'a>> {
         let (spot, index) = self.locate(index)?;
         let node = self.node(spot);
-        let bytes = node.bytes(scratch);
+        let bytes = node.contents(scratch);
         if node.is_plain() {
             return Some(Value::new(bytes));
         }
@@ -103,7 +104,7 @@ impl Quicklist {
         let mut scratch = Vec::new();
         loop {
             let node = self.node(spot);
-            if !walk_node(node, node.bytes(&mut scratch), index, direction, each) {
+            if !walk_node(node, node.contents(&mut scratch), index, direction, each) {
                 return;
             }
             let next = match direction {
@@ -197,7 +198,7 @@ impl Quicklist {
             *node = Node::plain(element);
         } else {
             let listpack = node.listpack();
-            let at = listpack::seek(listpack, at).expect("the index is in the node");
+            let at = listpack::seek(listpack.bytes(), at).expect("the index is in the node");
             listpack::replace(listpack, at, Value::new(element));
         }
         self.settle(Some(spot), limits);
@@ -215,7 +216,7 @@ impl Quicklist {
                 self.drop_node(spot);
             } else {
                 let listpack = self.node_mut(spot).listpack();
-                let offset = listpack::seek(listpack, at).expect("the index is in the node");
+                let offset = listpack::seek(listpack.bytes(), at).expect("the index is in the node");
                 listpack::delete(listpack, offset, n);
                 self.count_down(spot, n);
                 spot.node += 1;
@@ -247,7 +248,7 @@ impl Quicklist {
         let mut scratch = Vec::new();
         while let Some(here) = spot.filter(|_| removed < max) {
             let node = self.node(here);
-            let mut found = matches_in(node, node.bytes(&mut scratch), element);
+            let mut found = matches_in(node, node.contents(&mut scratch), element);
             let keep = max - removed;
             match direction {
                 Direction::Forward => found.truncate(keep),
@@ -276,7 +277,7 @@ impl Quicklist {
     /// The only node's listpack, if there is only one node and it is one.
     pub fn single_listpack(&self) -> Option<&[u8]> {
         let node = self.chunks.front()?.nodes.front()?;
-        (self.nodes == 1 && !node.is_plain() && node.lzf().is_none()).then_some(&node.data)
+        (self.nodes == 1 && !node.is_plain() && node.lzf().is_none()).then(|| Buffer::bytes(node))
     }
 
     // ---- finding ----
@@ -391,7 +392,8 @@ impl Quicklist {
     fn insert_into(&mut self, spot: Spot, at: usize, element: &[u8]) {
         let node = self.node_mut(spot);
         let listpack = node.listpack();
-        let offset = listpack::seek(listpack, at).unwrap_or(listpack::end(listpack));
+        let bytes = listpack.bytes();
+        let offset = listpack::seek(bytes, at).unwrap_or(listpack::end(bytes));
         listpack::insert(listpack, offset, Value::new(element));
         node.count += 1;
         self.chunks[spot.chunk].len += 1;
@@ -403,11 +405,10 @@ impl Quicklist {
         let node = self.node_mut(spot);
         let moved = node.len() - at;
         let listpack = node.listpack();
-        let offset = listpack::seek(listpack, at).expect("the index is in the node");
-        let tail = Node::packed(
-            listpack::from_values(listpack::iter_between(listpack, offset, listpack::end(listpack)))
-                .into_boxed_slice(),
-        );
+        let bytes = listpack.bytes();
+        let offset = listpack::seek(bytes, at).expect("the index is in the node");
+        let tail = listpack::from_values(listpack::iter_between(bytes, offset, listpack::end(bytes)));
+        let tail = Node::packed(tail.into_boxed_slice());
         listpack::delete(listpack, offset, moved);
         self.count_down(spot, moved);
         self.add_node(Spot { node: spot.node + 1, ..spot }, tail);
@@ -473,11 +474,11 @@ impl Quicklist {
             return None;
         }
         let (mut scratch, count) = (Vec::new(), self.node(next).len());
-        let raw = listpack::raw(self.node(next).bytes(&mut scratch)).to_vec();
+        let raw = listpack::raw(self.node(next).contents(&mut scratch)).to_vec();
         self.drop_node(next);
         let node = self.node_mut(spot);
         let listpack = node.listpack();
-        let end = listpack::end(listpack);
+        let end = listpack::end(listpack.bytes());
         listpack::splice_raw(listpack, end, end, 0, &raw, count);
         node.count += count as u32;
         self.chunks[spot.chunk].len += count;
@@ -531,7 +532,7 @@ impl Quicklist {
         let depth = limits.compress_depth as usize;
         for (i, node) in self.nodes().enumerate() {
             let mut scratch = vec![];
-            let bytes = node.bytes(&mut scratch);
+            let bytes = node.contents(&mut scratch);
             assert!(node.is_plain() || (listpack::is_valid(bytes) && listpack::len(bytes) == node.len()));
             let edge = i < depth || self.nodes - 1 - i < depth;
             assert!(node.lzf().is_none() || !edge, "nodes at the ends are unpacked");

@@ -1,6 +1,10 @@
 //! A node of a long list: a listpack, or one element too big to share one (plain), perhaps compressed; and
 //! the limits that say how big nodes become. Knows nothing of the nodes beside it.
+//!
+//! The block of a listpack may be bigger than the listpack and have room on either side of it, so that pushes
+//! and pops at both ends move a few bytes only. A block is never bigger than the allocator's size class.
 
+use super::super::buffer::Buffer;
 use super::super::listpack::{self, Value};
 use super::super::size_class;
 use crate::util::lzf;
@@ -74,8 +78,11 @@ pub(super) enum Form {
 /// One node.
 #[derive(Clone, Debug)]
 pub struct Node {
-    pub(super) data: Box<[u8]>,
+    /// The element, the compressed data, or the block in which the listpack lies.
+    data: Box<[u8]>,
     pub(super) count: u32,
+    /// Where in the block the listpack begins. It ends where its own head says.
+    start: u16,
     form: Form,
     compressed: bool,
 }
@@ -84,7 +91,11 @@ impl Node {
     /// A node of a listpack that is not empty.
     pub(super) fn packed(listpack: Box<[u8]>) -> Node {
         let count = listpack::len(&listpack) as u32;
-        Node { data: listpack, count, form: Form::Listpack, compressed: false }
+        Node { count, ..Node::with(listpack, Form::Listpack) }
+    }
+
+    fn with(data: Box<[u8]>, form: Form) -> Node {
+        Node { data, count: 1, start: 0, form, compressed: false }
     }
 
     /// A node for one element.
@@ -98,7 +109,7 @@ impl Node {
 
     /// A node of one big element.
     pub(super) fn plain(element: &[u8]) -> Node {
-        Node { data: element.into(), count: 1, form: Form::Plain, compressed: false }
+        Node::with(element.into(), Form::Plain)
     }
 
     /// Number of elements.
@@ -124,9 +135,9 @@ impl Node {
 
     /// The listpack or element; a compressed one is unpacked into `scratch`.
     #[inline]
-    pub fn bytes<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    pub fn contents<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         match self.lzf() {
-            None => &self.data,
+            None => self.unpacked(),
             Some((data, len)) => {
                 lzf::decompress_into(data, len, scratch).expect("what was compressed can be unpacked");
                 scratch
@@ -134,30 +145,46 @@ impl Node {
         }
     }
 
-    /// The listpack, to be changed; the node stays unpacked.
-    pub(super) fn listpack(&mut self) -> &mut Box<[u8]> {
+    /// The node as a listpack, to be changed; it stays unpacked.
+    #[inline]
+    pub(super) fn listpack(&mut self) -> &mut Node {
         assert!(self.form == Form::Listpack, "the node is a listpack");
         self.unpack();
-        &mut self.data
+        self
+    }
+
+    /// The listpack or element of a node that is not compressed.
+    #[inline]
+    fn unpacked(&self) -> &[u8] {
+        debug_assert!(!self.compressed);
+        match self.form {
+            Form::Plain => &self.data,
+            Form::Listpack => {
+                let listpack = &self.data[usize::from(self.start)..];
+                &listpack[..listpack::total_bytes(listpack)]
+            }
+        }
     }
 
     /// Undoes compression.
     pub(super) fn unpack(&mut self) {
         if self.compressed {
             let mut raw = Vec::new();
-            self.bytes(&mut raw);
+            self.contents(&mut raw);
             self.data = raw.into_boxed_slice();
+            self.start = 0;
             self.compressed = false;
         }
     }
 
     /// Compresses the node if that is worth it.
     pub(super) fn pack(&mut self) {
-        let Ok(len) = u32::try_from(self.data.len()) else { return };
-        if self.compressed || self.data.len() < COMPRESS_MIN {
+        if self.compressed {
             return;
         }
-        if let Some(small) = lzf::compress(&self.data, self.data.len() - COMPRESS_GAIN_MIN - RAW_LEN) {
+        let raw = self.unpacked();
+        let Some(len) = u32::try_from(raw.len()).ok().filter(|_| raw.len() >= COMPRESS_MIN) else { return };
+        if let Some(small) = lzf::compress(raw, raw.len() - COMPRESS_GAIN_MIN - RAW_LEN) {
             self.data = [&len.to_le_bytes()[..], &small].concat().into_boxed_slice();
             self.compressed = true;
         }
@@ -180,7 +207,7 @@ impl Node {
 
     /// Bytes before compression.
     pub(super) fn raw_len(&self) -> usize {
-        self.lzf().map_or(self.data.len(), |(_, len)| len)
+        self.lzf().map_or_else(|| self.unpacked().len(), |(_, len)| len)
     }
 
     /// Bytes the allocator spends on the data.
@@ -190,3 +217,61 @@ impl Node {
 }
 
 const _: () = assert!(size_of::<Node>() == 24);
+
+/// A node that is a listpack and not compressed.
+impl Buffer for Node {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.unpacked()
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let listpack = &mut self.data[usize::from(self.start)..];
+        let len = listpack::total_bytes(listpack);
+        &mut listpack[..len]
+    }
+
+    #[inline]
+    fn splice(&mut self, at: usize, removed: usize, inserted: usize) -> &mut [u8] {
+        let (start, old, tail) = (usize::from(self.start), self.unpacked().len(), at + removed);
+        let new = old + inserted - removed;
+        let too_big = self.data.len() > SPARE_MIN && new < self.data.len() / 4 * 3;
+        // The shorter side moves.
+        let moved = (start + removed).checked_sub(inserted).and_then(|start| u16::try_from(start).ok());
+        let from = match moved.filter(|_| at < old - tail && !too_big) {
+            Some(moved) => {
+                self.data.copy_within(start..start + at, usize::from(moved));
+                self.start = moved;
+                usize::from(moved)
+            }
+            None if at >= old - tail && start + new <= self.data.len() && !too_big => {
+                self.data.copy_within(start + tail..start + old, start + at + inserted);
+                start
+            }
+            None => self.relocate(at, removed, inserted, old),
+        };
+        &mut self.data[from..from + new]
+    }
+}
+
+/// Blocks up to this size, in bytes, are kept however little is in them: a list that is filled and emptied in
+/// turn is not to ask the allocator each time.
+const SPARE_MIN: usize = 512;
+
+impl Node {
+    /// Lays the listpack out anew with a gap in it and gives its place in the block: what room the size class
+    /// leaves is on the side at which the change is.
+    fn relocate(&mut self, at: usize, removed: usize, inserted: usize, old: usize) -> usize {
+        let new = old + inserted - removed;
+        let mut block = vec![0; size_class(new)].into_boxed_slice();
+        let front = at < old - (at + removed);
+        let start = if front { (block.len() - new).min(usize::from(u16::MAX)) } else { 0 };
+        let bytes = self.unpacked();
+        block[start..start + at].copy_from_slice(&bytes[..at]);
+        block[start + at + inserted..start + new].copy_from_slice(&bytes[at + removed..]);
+        self.data = block;
+        self.start = u16::try_from(start).expect("limited above");
+        start
+    }
+}

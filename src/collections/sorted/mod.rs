@@ -82,6 +82,12 @@ impl SortedSet {
         self.members.is_empty()
     }
 
+    /// The table of members, in which they can be looked for by their hash.
+    #[inline]
+    pub fn table(&self) -> &Dict<Member> {
+        &self.members
+    }
+
     /// The score of a member.
     #[inline]
     pub fn score(&self, hash: u64, bytes: &[u8]) -> Option<f64> {

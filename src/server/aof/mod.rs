@@ -9,8 +9,8 @@
 //! How bytes get to the disk depends on `appendfsync`:
 //! - `always`: what a turn appended is shipped to the thread that syncs, which writes and syncs it in one go;
 //!   meanwhile the next shipment gathers. Replies wait for their position (group commit). Clients that were
-//!   just answered are about to write again, so a shipment waits a little for as many writes as there were
-//!   before: else they fall into two halves that take turns at the disk.
+//!   just answered are about to write again: where the disk is slow, a shipment waits a little for as many
+//!   writes as there were before, so that they do not fall into two halves that take turns at the disk.
 //! - `everysec`, `no`: written before the turn's replies leave; synced once a second by the thread, or never.
 //!   While a sync runs, a write may have to wait for it, so it is put off for up to two seconds.
 //!
@@ -22,6 +22,8 @@
 //! In both states writes are refused (MISCONF) and reads go on.
 
 mod failure;
+#[cfg(test)]
+mod late_tests;
 mod open;
 mod rewrite;
 mod switch;
@@ -40,9 +42,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A shipment waits for more writes for this part of the time that the last one took, at most so long.
-const HOLD_SHARE: u64 = 5;
-const HOLD_MAX_NS: u64 = 1_000_000;
+/// About the time that a client that writes again costs the loop, in nanoseconds.
+const UNIT_NS: u64 = 10_000;
 /// Milliseconds between two syncs under `everysec`.
 const SYNC_PERIOD_MS: u64 = 1000;
 /// Milliseconds a write is put off for while a sync runs.
@@ -83,6 +84,19 @@ struct Hold {
     units: u64,
     /// When it goes all the same, in monotonic nanoseconds.
     until_ns: u64,
+}
+
+impl Hold {
+    /// After a job of this length, with so many units on their way round: clients that write again at once
+    /// take the loop about [`UNIT_NS`] each. If that is less than a job takes, all of them in one shipment
+    /// get more done; if not, half of them are served while the other half is on its way to the disk.
+    fn after(units: u64, job_ns: u64, now_ns: u64) -> Hold {
+        let gather_ns = units * UNIT_NS;
+        match gather_ns < job_ns {
+            true => Hold { units, until_ns: now_ns + (2 * gather_ns).min(job_ns / 2) },
+            false => Hold::default(),
+        }
+    }
 }
 
 /// A shipment and, when it has ended, how.
@@ -385,9 +399,8 @@ impl Server {
                 }
                 if let Some((_, bytes)) = delivery {
                     let now_ns = self.clock.mono_ns();
-                    let wait_ns = ((now_ns - job.begun_ns) / HOLD_SHARE).min(HOLD_MAX_NS);
                     let units = self.aof.units + job.units;
-                    self.aof.hold = Hold { units, until_ns: now_ns + wait_ns };
+                    self.aof.hold = Hold::after(units, now_ns - job.begun_ns, now_ns);
                     self.reuse_buffer(bytes);
                 }
                 self.release_replies();

@@ -11,11 +11,11 @@ use crate::sys::file::{Fault, Operation, exclusive};
 use std::path::Path;
 use std::sync::MutexGuard;
 
-const START_MS: i64 = 1_767_225_600_000;
+pub(super) const START_MS: i64 = 1_767_225_600_000;
 
 /// A server in a folder of its own, with clients.
-struct World {
-    server: Server,
+pub(super) struct World {
+    pub(super) server: Server,
     _folder: tempfile::TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -31,10 +31,15 @@ fn enter() -> (tempfile::TempDir, MutexGuard<'static, ()>) {
 }
 
 fn start(options: &[(&str, &str)], background: Background) -> Server {
+    start_at(options, background, START_MS)
+}
+
+/// Starts a server at a time, with what is on disk.
+pub(super) fn start_at(options: &[(&str, &str)], background: Background, now_ms: i64) -> Server {
     let mut config = Config::default();
     let pairs: Vec<(&[u8], &[u8])> = options.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
     config.set(&pairs).unwrap();
-    let mut server = Server::new(config, Clock::fake(START_MS), 7, background).unwrap();
+    let mut server = Server::new(config, Clock::fake(now_ms), 7, background).unwrap();
     server.start_with_data(|| {});
     for _ in 0..1000 {
         server.begin_turn();
@@ -45,7 +50,7 @@ fn start(options: &[(&str, &str)], background: Background) -> Server {
 }
 
 impl World {
-    fn new(options: &[(&str, &str)]) -> World {
+    pub(super) fn new(options: &[(&str, &str)]) -> World {
         let (folder, alone) = enter();
         let mut all = vec![("appendonly", "yes"), ("save", "")];
         all.extend_from_slice(options);
@@ -53,12 +58,12 @@ impl World {
         World { server, _folder: folder, _alone: alone }
     }
 
-    fn client(&mut self) -> usize {
+    pub(super) fn client(&mut self) -> usize {
         self.server.accept(Peer { is_local: true, ..Peer::default() }).unwrap()
     }
 
     /// Sends inline requests and runs a turn.
-    fn send(&mut self, slot: usize, requests: &[&str]) {
+    pub(super) fn send(&mut self, slot: usize, requests: &[&str]) {
         for request in requests {
             let input = &mut self.server.clients.get_mut(slot).unwrap().input;
             input.feed(format!("{request}\r\n").as_bytes());
@@ -69,7 +74,7 @@ impl World {
     }
 
     /// What may be sent to a client now.
-    fn open(&mut self, slot: usize) -> Vec<u8> {
+    pub(super) fn open(&mut self, slot: usize) -> Vec<u8> {
         let durable = self.server.aof.durable();
         let Some(client) = self.server.clients.get_mut(slot) else { return Vec::new() };
         let open = client.open_bytes(durable).min(client.reply.pending_bytes());
@@ -91,7 +96,7 @@ impl World {
         }
     }
 
-    fn wait(&mut self, ms: u64) {
+    pub(super) fn wait(&mut self, ms: u64) {
         self.server.clock.advance(ms * 1_000_000);
         self.server.begin_turn();
         self.server.run_cron();
@@ -109,6 +114,21 @@ impl World {
         }
         panic!("the rewrite does not end");
     }
+}
+
+/// Sends one inline request from a new client, and gives the reply.
+pub(super) fn ask(server: &mut Server, request: &str) -> String {
+    let slot = server.accept(Peer { is_local: true, ..Peer::default() }).unwrap();
+    let client = server.clients.get_mut(slot).unwrap();
+    client.input.feed(format!("{request}\r\n").as_bytes());
+    server.begin_turn();
+    server.run(slot);
+    let client = server.clients.get_mut(slot).unwrap();
+    let (pending, mut slices) = (client.reply.pending_bytes(), Vec::new());
+    client.reply.slices(1000, pending, &mut slices);
+    let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+    client.reply.advance(pending);
+    text(bytes)
 }
 
 /// The values of keys in a new server that loads what is on disk.
@@ -206,6 +226,28 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
         assert_eq!(text(world.open(reader)), "+OK\r\n");
         assert_eq!(reloaded(&["k"]), [Some(b"4".to_vec())]);
     }
+}
+
+#[test]
+fn a_failing_disk_shows_in_exec_and_ping_but_not_where_nothing_is_written() {
+    let mut world = World::new(&[("appendfsync", "no")]);
+    let (failing, writing, reading) = (world.client(), world.client(), world.client());
+    world.send(writing, &["MULTI", "PING", "SET k 1"]);
+    world.send(reading, &["MULTI", "PING", "GET k"]);
+    fail(Operation::Write, libc::ENOSPC);
+    world.send(failing, &["SET k 2"]);
+    world.settle();
+    world.open(failing);
+    const MISCONF: &str = "MISCONF Errors writing to the AOF file: No space left on device\r\n";
+    world.send(failing, &["PING", "EVAL \"return redis.call('ping')\" 0", "MULTI", "PING", "EXEC"]);
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    assert_eq!(text(world.open(failing)), format!("-{MISCONF}+PONG\r\n+OK\r\n-{MISCONF}{aborted}"));
+    world.send(writing, &["EXEC"]);
+    let aborted = format!("-EXECABORT Transaction discarded because of: {MISCONF}");
+    assert_eq!(text(world.open(writing)), format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{aborted}"));
+    world.send(reading, &["EXEC"]);
+    assert_eq!(text(world.open(reading)), "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+PONG\r\n$1\r\n2\r\n");
+    Fault::inject(None);
 }
 
 #[test]

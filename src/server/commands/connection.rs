@@ -18,7 +18,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
         Spec {
             name: "ping",
             arity: -1,
-            flags: Flags::FAST.with(Flags::PUBSUB_OK),
+            flags: Flags::FAST.with(Flags::PUBSUB_OK).with(Flags::ASKS_HEALTH),
             acl: Acl::CONNECTION,
             group: "connection",
             summary: "Answers PONG, or the message.",

@@ -89,7 +89,7 @@ fn serialized_len(entry: &Entry) -> usize {
 
 /// Bytes of a node of a long list before compression.
 fn raw_len(node: &Node) -> usize {
-    node.lzf().map_or_else(|| node.bytes(&mut Vec::new()).len(), |(_, len)| len)
+    node.lzf().map_or_else(|| node.contents(&mut Vec::new()).len(), |(_, len)| len)
 }
 
 /// What OBJECT adds about a long list.
@@ -326,7 +326,7 @@ pub(super) fn quicklist(ctx: &mut ServerCtx<'_>) -> CmdResult {
         let (len, bytes) = (node.len(), raw_len(node));
         log::info!(target: "aikv", "DEBUG QUICKLIST: node {i} {form}: {len} elements, {bytes} bytes{packed}");
         if with_elements && !node.is_plain() {
-            for value in crate::collections::listpack::iter(node.bytes(&mut scratch)) {
+            for value in crate::collections::listpack::iter(node.contents(&mut scratch)) {
                 let shown = value.bytes(&mut Digits::default()).escape_ascii().to_string();
                 log::info!(target: "aikv", "DEBUG QUICKLIST: {shown}");
             }

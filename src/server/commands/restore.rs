@@ -140,7 +140,7 @@ fn restore(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let mut entry = read_payload(server, payload, key.bytes, expiry)?;
     entry.set_clock(clock(server, &asked));
     let replaced = asked.replace && server.keyspace.remove(db, key, Free::Server);
-    if expiry.is_some_and(|at| at <= now_ms) {
+    if expiry.is_some_and(|at| at <= server.keyspace.over_ms()) {
         // It is over before it begins: what is left of the command is the removal.
         if replaced {
             let removal = if server.config.lazyfree_lazy_server_del { "UNLINK" } else { "DEL" };

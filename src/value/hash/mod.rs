@@ -16,8 +16,8 @@ mod triples;
 
 pub use table::Table;
 
-use super::packed::{self, Packed};
-use super::{Entry, Kind, Object, Unfit, Value};
+use super::packed::{self, Distinct, Packed};
+use super::{Entry, Fresh, Kind, Object, Unfit, Value};
 use crate::collections::dict;
 use crate::collections::element::Field;
 use crate::collections::entry::{NewPayload, Payload, PayloadMut};
@@ -406,24 +406,31 @@ pub fn remove_due(entry: &mut Entry, now_ms: i64, max: usize, each: &mut dyn FnM
 }
 
 /// Makes a value from a listpack of a file, of pairs or (with deadlines) of triples; see [`super::load`].
-pub(super) fn load(entry: &mut Entry, limits: &Limits, bytes: &[u8], stride: usize) -> Result<(), Unfit> {
-    let lp = listpack::adopt(bytes).ok_or(Unfit)?;
-    let count = listpack::len(&lp);
-    if !count.is_multiple_of(stride) || !packed::are_distinct(listpack::iter(&lp).step_by(stride)) {
+pub(super) fn load(fresh: Fresh<'_>, limits: &Limits, bytes: &[u8], stride: usize) -> Result<Entry, Unfit> {
+    let (mut names, mut count, mut next_name) = (Distinct::new(), 0, 0);
+    let lp = listpack::adopt_with(bytes, |value| {
+        if count == next_name {
+            names.add(value);
+            next_name += stride;
+        }
+        count += 1;
+    });
+    let lp = lp.filter(|_| count == next_name).ok_or(Unfit)?;
+    if !names.all_are(listpack::iter(&lp).step_by(stride)) {
         return Err(Unfit);
     }
-    match stride {
-        2 => entry.set_payload(Kind::Hash as u8, packed::payload(&lp)),
+    let mut entry = match stride {
+        2 => fresh.entry(Kind::Hash, packed::payload(&lp)),
         _ => {
             triples::check(&lp)?;
             let large = Large::Triples(lp.into_owned().into_boxed_slice());
-            entry.set_payload(Kind::Hash as u8, NewPayload::Object(Box::new(Object::Hash(large))));
+            fresh.entry(Kind::Hash, NewPayload::Object(Box::new(Object::Hash(large))))
         }
-    }
+    };
     if count / stride > limits.max_listpack_entries {
-        make_table(entry);
+        make_table(&mut entry);
     }
-    Ok(())
+    Ok(entry)
 }
 
 fn triples(entry: &mut Entry) -> &mut Box<[u8]> {

@@ -11,8 +11,8 @@ mod tests;
 
 pub use crate::collections::sorted::{Cut, Side, SortedSet};
 
-use super::packed::{self, Packed};
-use super::{Direction, Entry, Kind, Object, Unfit, Value};
+use super::packed::{self, Distinct, Packed};
+use super::{Direction, Entry, Fresh, Kind, Object, Unfit, Value};
 use crate::collections::entry::{NewPayload, Payload, PayloadMut};
 use crate::collections::hash::hash_key;
 use crate::collections::listpack::{self, Digits};
@@ -268,20 +268,26 @@ pub fn fit(entry: &mut Entry, limits: &Limits, longest: usize) {
 }
 
 /// Makes a value from a listpack of a file; see [`super::load`].
-pub(super) fn load(entry: &mut Entry, limits: &Limits, bytes: &[u8]) -> Result<(), Unfit> {
-    let lp = listpack::adopt(bytes).ok_or(Unfit)?;
-    let count = listpack::len(&lp);
-    let members = listpack::iter(&lp).step_by(2);
-    let mut scores = listpack::iter(&lp).skip(1).step_by(2);
-    if !count.is_multiple_of(2) || !scores.all(pairs::is_score) || !packed::are_distinct(members.clone()) {
+pub(super) fn load(fresh: Fresh<'_>, limits: &Limits, bytes: &[u8]) -> Result<Entry, Unfit> {
+    let (mut members, mut count, mut fits, mut long) = (Distinct::new(), 0usize, true, false);
+    let lp = listpack::adopt_with(bytes, |value| {
+        if count.is_multiple_of(2) {
+            members.add(value);
+            long |= value.len() > limits.max_listpack_value;
+        } else {
+            fits &= pairs::is_score(value);
+        }
+        count += 1;
+    });
+    let lp = lp.filter(|_| fits && count.is_multiple_of(2)).ok_or(Unfit)?;
+    if !members.all_are(listpack::iter(&lp).step_by(2)) {
         return Err(Unfit);
     }
-    entry.set_payload(Kind::Zset as u8, packed::payload(&lp));
-    let long = members.clone().any(|member| member.len() > limits.max_listpack_value);
+    let mut entry = fresh.entry(Kind::Zset, packed::payload(&lp));
     if long || count / 2 > limits.max_listpack_entries || !in_order(&lp) {
-        make_tree(entry);
+        make_tree(&mut entry);
     }
-    Ok(())
+    Ok(entry)
 }
 
 /// Whether a listpack of pairs is in order; one that is not becomes a tree, which is.
