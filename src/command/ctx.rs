@@ -50,7 +50,7 @@ pub struct Ctx<'a> {
     pub reads_all_keys: bool,
     /// Whether the command comes from the log, where it was written after it had been checked.
     pub from_log: bool,
-    /// Bytes of output at which the client will be closed: an answer without bounds need not go on.
+    /// Bytes of output at which the client will be closed.
     pub output_max: usize,
     /// The hash of the argument that was looked up ahead.
     hashed: Hashed,
@@ -102,6 +102,11 @@ impl<'a> Ctx<'a> {
             return Key { bytes, hash: self.hashed.hash };
         }
         Key::new(bytes)
+    }
+
+    /// Pending bytes from which on a reply need not be finished: a client with so much is cut off.
+    pub fn reply_bytes_max(&self) -> usize {
+        if self.in_script { usize::MAX } else { self.output_max }
     }
 
     /// Argument `i` as an integer.

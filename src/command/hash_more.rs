@@ -190,7 +190,7 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
     let has_due = hash::view(&entry, over_ms).has_due();
     drop(entry);
     let left = !has_due || ctx.ks.expire_all_fields(ctx.db, key);
-    let mut rng = ctx.ks.rng.clone();
+    let (mut rng, bytes_max) = (ctx.ks.rng.clone(), ctx.reply_bytes_max());
     let entry = ctx.ks.peek(ctx.db, key).filter(|_| left);
     let Some(hash) = entry.as_ref().map(|entry| hash::view(entry, over_ms)) else {
         nothing(ctx.reply);
@@ -210,7 +210,7 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
             let picks = if hash.live_len() == 0 { 0 } else { repeated_count(*count)? };
             head(ctx.reply, picks, *values);
             for _ in 0..picks {
-                if ctx.reply.pending_bytes() >= ctx.output_max {
+                if ctx.reply.pending_bytes() > bytes_max {
                     break;
                 }
                 let item = hash.random(&mut rng).expect("the hash is not empty");

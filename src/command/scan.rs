@@ -164,7 +164,7 @@ fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn keys(ctx: &mut Ctx<'_>) -> CmdResult {
-    let pattern = ctx.args.get(1);
+    let (pattern, bytes_max) = (ctx.args.get(1), ctx.reply_bytes_max());
     let mark = ctx.reply.mark();
     let mut found = 0;
     if !pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\')) {
@@ -176,7 +176,7 @@ fn keys(ctx: &mut Ctx<'_>) -> CmdResult {
     } else {
         let all = pattern == b"*";
         for entry in ctx.ks.entries(ctx.db) {
-            if ctx.reply.pending_bytes() >= ctx.output_max {
+            if ctx.reply.pending_bytes() > bytes_max {
                 break;
             }
             if all || glob::matches(pattern, entry.key(), Case::Sensitive) {

@@ -397,7 +397,7 @@ fn parse_count(ctx: &Ctx<'_>) -> Result<Option<i64>, CmdError> {
 
 fn srandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     let (count, key) = (parse_count(ctx)?, ctx.key(1));
-    let mut rng = ctx.ks.rng.clone();
+    let (mut rng, bytes_max) = (ctx.ks.rng.clone(), ctx.reply_bytes_max());
     let Some(entry) = of_kind(ctx.ks.read(ctx.db, key), Kind::Set)? else {
         match count {
             None => ctx.reply.null(),
@@ -418,7 +418,7 @@ fn srandmember(ctx: &mut Ctx<'_>) -> CmdResult {
             let picks = repeated_count(count)?;
             ctx.reply.array(picks);
             for _ in 0..picks {
-                if ctx.reply.pending_bytes() >= ctx.output_max {
+                if ctx.reply.pending_bytes() > bytes_max {
                     break;
                 }
                 value::reply(one(&mut rng), ctx.reply);

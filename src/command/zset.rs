@@ -600,11 +600,11 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     if scores == Scores::With && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(error::OUT_OF_RANGE);
     }
-    let mut rng = ctx.ks.rng.clone();
+    let (mut rng, bytes_max) = (ctx.ks.rng.clone(), ctx.reply_bytes_max());
     match of_kind(ctx.ks.read(ctx.db, ctx.key(1)), Kind::Zset)? {
         Some(entry) => {
             let view = zset::view(&entry);
-            let (reply, output_max) = (&mut *ctx.reply, ctx.output_max);
+            let reply = &mut *ctx.reply;
             if let Ok(wanted) = usize::try_from(count) {
                 scores.head(reply, wanted.min(view.len()));
                 view.sample(wanted, &mut rng, &mut |member, score| scores.member(reply, member, score));
@@ -612,7 +612,7 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
                 let picks = repeated_count(count)?;
                 scores.head(reply, picks);
                 for _ in 0..picks {
-                    if reply.pending_bytes() >= output_max {
+                    if reply.pending_bytes() > bytes_max {
                         break;
                     }
                     let (member, score) = view.random(&mut rng).expect("a sorted set has members");
