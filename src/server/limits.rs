@@ -105,6 +105,8 @@ impl Server {
         }
         let before = client.reply.buffer_capacity();
         let wanted = client.reply_peak.clamp(REPLY_BUFFER_MIN, REPLY_BUFFER_MAX);
+        // It grows fourfold at most each time: one burst must not make the buffers of many clients large.
+        let wanted = wanted.min((4 * before).max(REPLY_BUFFER_MIN));
         if wanted > before {
             client.reply.resize_buffer(wanted);
             self.stats.counters.reply_buffer_expands += u64::from(before >= REPLY_BUFFER_MIN);
