@@ -152,7 +152,9 @@ fn serve(line: &CommandLine, cwd: &Path) -> Result<u8, Failure> {
 
 /// From the configuration to the end of the loop; the status for the shell.
 fn run_server(mut config: Config, config_file: Option<PathBuf>) -> Result<u8, Failure> {
-    if let Err(error) = crash::install_crash_handler() {
+    if config.crash_log_enabled
+        && let Err(error) = crash::install_crash_handler()
+    {
         log::warn!(target: "aikv", "Installing the crash handler: {error}");
     }
     limit_clients(&mut config);
@@ -163,6 +165,7 @@ fn run_server(mut config: Config, config_file: Option<PathBuf>) -> Result<u8, Fa
     let pidfile = config.pidfile.clone();
     let supervised = config.supervised;
     let mut server = Server::new(config, Clock::real(), process::os_random_u64(), background)?;
+    server.tune_process();
     server.process.executable = process::executable();
     server.process.called_as = process::called_as();
     server.process.config_file = config_file.map(|p| p.display().to_string()).unwrap_or_default();

@@ -39,9 +39,11 @@ options! {
         /// File mode of the unix socket. 0 leaves it to the umask.
         "unixsocketperm" unixsocketperm: u32 = 0, OctalMode, FIXED;
         /// Local address of outgoing connections. Empty: the system chooses.
-        "bind-source-addr" bind_source_addr: String = String::new(), TEXT, MODIFIABLE;
+        "bind-source-addr" bind_source_addr: String = String::new(), TEXT, MODIFIABLE,
+            note: Some("AiKv opens no connections yet");
         /// Mark (SO_MARK) of listening sockets. 0: none.
-        "socket-mark-id" socket_mark_id: u32 = 0, int(0, UINT_MAX), FIXED;
+        "socket-mark-id" socket_mark_id: u32 = 0, int(0, UINT_MAX), FIXED,
+            note: Some("AiKv does not mark its sockets");
         /// Refuse clients from other machines while no password is set and the bind addresses are the
         /// default.
         "protected-mode" protected_mode: bool = true, YesNo, MODIFIABLE;
@@ -56,7 +58,8 @@ options! {
         /// Runs of the periodic tasks per second.
         "hz" hz: u32 = 10, Int { clamp: Some((1, 500)), ..int(0, INT_MAX) }, MODIFIABLE, apply: Apply::Hz;
         /// Run the periodic tasks more often when there are many clients.
-        "dynamic-hz" dynamic_hz: bool = true, YesNo, MODIFIABLE;
+        "dynamic-hz" dynamic_hz: bool = true, YesNo, MODIFIABLE,
+            note: Some("each job of AiKv has a period of its own");
         /// Seconds a shutdown waits for lagging replicas.
         "shutdown-timeout" shutdown_timeout: u32 = 10, int(0, INT_MAX), MODIFIABLE;
         /// What SIGINT does.
@@ -80,7 +83,8 @@ options! {
         /// CPUs of the server.
         "server-cpulist" server_cpulist: String = String::new(), CpuList, FIXED, aliases: &["server_cpulist"];
         /// CPUs of the background threads.
-        "bio-cpulist" bio_cpulist: String = String::new(), CpuList, FIXED, aliases: &["bio_cpulist"];
+        "bio-cpulist" bio_cpulist: String = String::new(), CpuList, FIXED, aliases: &["bio_cpulist"],
+            note: Some("AiKv's background threads run where its main thread may");
         /// CPUs of the child that rewrites the append-only file.
         "aof-rewrite-cpulist" aof_rewrite_cpulist: String = String::new(), CpuList, FIXED,
             aliases: &["aof_rewrite_cpulist"];
@@ -119,7 +123,8 @@ options! {
         /// Keys remembered for client-side caching; beyond it the oldest are invalidated. 0: no limit.
         "tracking-table-max-keys" tracking_table_max_keys: usize = 1_000_000, int(0, LONG_MAX), MODIFIABLE;
         /// Protocol version of new connections.
-        "client-default-resp" client_default_resp: u8 = 2, int(2, 3), FIXED | HIDDEN;
+        "client-default-resp" client_default_resp: u8 = 2, int(2, 3), FIXED | HIDDEN,
+            note: Some("clients begin with RESP2");
     }
     Storage {
         /// Where data lives: `memory` keeps it in memory, and on disk what is asked for (`save`,
@@ -151,7 +156,8 @@ options! {
         /// Sync a snapshot to disk while it is being written.
         "rdb-save-incremental-fsync" rdb_save_incremental_fsync: bool = true, YesNo, MODIFIABLE;
         /// Delete snapshot files that were only made for replication.
-        "rdb-del-sync-files" rdb_del_sync_files: bool = false, YesNo, MODIFIABLE;
+        "rdb-del-sync-files" rdb_del_sync_files: bool = false, YesNo, MODIFIABLE,
+            note: Some("there is no replication yet");
         /// Count the RESTORE payloads whose structure is checked in depth: that is always done.
         "sanitize-dump-payload" sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No, OneOf,
             MODIFIABLE;
@@ -288,7 +294,8 @@ options! {
         /// Minutes after which the LFU counter is decremented. 0: never.
         "lfu-decay-time" lfu_decay_time: u32 = 1, int(0, INT_MAX), MODIFIABLE;
         /// Effort spent on removing expired keys in the background, 1 to 10.
-        "active-expire-effort" active_expire_effort: u32 = 1, int(1, 10), MODIFIABLE;
+        "active-expire-effort" active_expire_effort: u32 = 1, int(1, 10), MODIFIABLE,
+            note: Some("keys go at their time whatever it takes");
         /// Free evicted values in the background.
         "lazyfree-lazy-eviction" lazyfree_lazy_eviction: bool = false, YesNo, MODIFIABLE;
         /// Free expired values in the background.

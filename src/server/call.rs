@@ -211,7 +211,8 @@ impl Server {
         let shown = super::redact(command, args);
         let args = shorten(shown.iter().map(Vec::as_slice));
         if us >= SLOW_LOG_LINE_US {
-            let words: Vec<_> = args.iter().map(|a| String::from_utf8_lossy(a)).collect();
+            let count = if self.config.hide_user_data_from_log { 1 } else { args.len() };
+            let words: Vec<_> = args[..count].iter().map(|a| String::from_utf8_lossy(a)).collect();
             log::warn!(target: "aikv", "Slow command: {} took {}ms", words.join(" "), ms);
         }
         let entry = SlowEntry {

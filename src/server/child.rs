@@ -184,6 +184,7 @@ impl Server {
             Job::LogRewrite => ("aikv-aof-rewrite", &self.config.aof_rewrite_cpulist),
         };
         process::set_title(name);
+        self.set_oom_score_of_child();
         if !cpus.is_empty() {
             // Running elsewhere is no harm.
             let _ = process::set_cpu_list(cpus);

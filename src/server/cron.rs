@@ -42,6 +42,9 @@ impl Server {
         }
         let begin_ns = self.clock.mono_ns();
         self.cron.runs += 1;
+        if self.config.watchdog_period > 0 {
+            self.apply_watchdog();
+        }
         for (i, (period_ms, job)) in JOBS.iter().enumerate() {
             if now_ms - self.cron.last_ms[i] >= *period_ms {
                 self.cron.last_ms[i] = now_ms;

@@ -24,6 +24,7 @@ pub mod snapshot;
 pub mod table;
 pub mod title;
 mod track;
+mod tuning;
 pub mod unit;
 
 use crate::acl::{Acl, Catalog};
@@ -201,6 +202,8 @@ pub struct Process {
     pub run_id: String,
     /// The executable.
     pub executable: String,
+    /// Its out-of-memory score before `oom-score-adj` changed it.
+    pub oom_base: Option<i32>,
     /// The name it was started by.
     pub called_as: String,
     /// The configuration file, or empty.

@@ -250,6 +250,16 @@ impl Server {
                 Ok(())
             }
             Apply::Dir => self.apply_dir(),
+            Apply::OomScoreAdj => self.apply_oom_score(),
+            Apply::JemallocThread => self.apply_jemalloc_thread(),
+            Apply::CrashLog => {
+                self.apply_crash_log();
+                Ok(())
+            }
+            Apply::Watchdog => {
+                self.apply_watchdog();
+                Ok(())
+            }
             _ => {
                 self.apply_all();
                 Ok(())
