@@ -16,15 +16,15 @@ fn script(name: &str) -> String {
     begin.split("\n```").next().expect("it ends").to_owned()
 }
 
+fn output(name: &str, port: u16, data: &Path, backup: &Path) -> std::process::Output {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script(name));
+    command.env("PORT", port.to_string()).env("DATA", data).env("BACKUP", backup);
+    command.output().expect("sh runs")
+}
+
 fn run(name: &str, port: u16, data: &Path, backup: &Path) {
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(script(name))
-        .env("PORT", port.to_string())
-        .env("DATA", data)
-        .env("BACKUP", backup)
-        .output()
-        .expect("sh runs");
+    let output = output(name, port, data, backup);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{name}: {text}");
 }
@@ -98,4 +98,16 @@ fn snapshots_and_directories_are_restored() {
     // It is in the log now.
     std::fs::remove_file(empty.path().join("dump.rdb")).expect("it is there");
     assert_eq!(pairs(&Running::aikv(empty.path(), OPTIONS)), in_snapshot);
+}
+
+#[test]
+fn nothing_is_removed_for_a_backup_that_is_not_there() {
+    let data = tempfile::TempDir::new().unwrap();
+    let kept = data.path().join("kept");
+    std::fs::write(&kept, "data").unwrap();
+    let missing = data.path().join("missing.tar.gz");
+    assert!(!output("restore", 0, data.path(), &missing).status.success());
+    std::fs::write(data.path().join("damaged.tar.gz"), "no archive").unwrap();
+    assert!(!output("restore", 0, data.path(), &data.path().join("damaged.tar.gz")).status.success());
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "data");
 }

@@ -445,6 +445,35 @@ fn endless_answers_are_cut_off() {
 }
 
 #[test]
+fn transactions_and_pipelines_stop_at_the_output_limit() {
+    let server = Server::start(&["--client-output-buffer-limit", "normal 1mb 0 0"]);
+    let mut admin = server.connect();
+    let value = "v".repeat(100_000);
+    admin.ask(format!("*3\r\n$5\r\nRPUSH\r\n$1\r\nl\r\n$100000\r\n{value}\r\n").as_bytes(), ":1\r\n");
+    let before: u64 = field(&admin.bulk(b"INFO memory\r\n"), "used_memory_peak").parse().unwrap();
+    let many = "LRANGE l 0 -1\r\n".repeat(1000);
+    for request in [format!("MULTI\r\n{many}INCR n\r\nEXEC\r\n"), many] {
+        let mut greedy = server.connect();
+        greedy.send(request.as_bytes());
+        eventually("the client is closed", || {
+            field(&admin.bulk(b"INFO clients\r\n"), "connected_clients") == "1"
+        });
+    }
+    admin.ask(b"GET n\r\n", "$1\r\n1\r\n");
+    let peak: u64 = field(&admin.bulk(b"INFO memory\r\n"), "used_memory_peak").parse().unwrap();
+    assert!(peak < before + (8 << 20), "{before} {peak}");
+}
+
+#[test]
+fn a_client_sees_its_own_writes_to_watched_keys_within_a_pipeline() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.ask(b"WATCH h\r\nSET h 2\r\nMULTI\r\nEXEC\r\n", "+OK\r\n+OK\r\n+OK\r\n*-1\r\n");
+    client.ask(b"WATCH w\r\nSET w 7\r\nUNWATCH\r\nWATCH w\r\n", &"+OK\r\n".repeat(4));
+    client.ask(b"MULTI\r\nEXEC\r\n", "+OK\r\n*0\r\n");
+}
+
+#[test]
 fn endless_requests_are_cut_off() {
     let server = Server::start(&["--client-query-buffer-limit", "1mb"]);
     let mut client = server.connect();

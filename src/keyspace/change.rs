@@ -121,7 +121,7 @@ pub struct ChangeLog {
     /// Changes since the last snapshot (INFO's rdb_changes_since_last_save).
     pub dirty: u64,
     entries: Vec<Change>,
-    /// Removals by expiry and eviction, to be written before the command that found them.
+    /// Removals by expiry and eviction, to be written before the effect of the command that found them.
     implicit: Vec<(usize, OwnedArgs)>,
 }
 

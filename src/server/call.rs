@@ -34,7 +34,7 @@ impl Server {
         }
         let changed = self.keyspace.changes.dirty != dirty || matches!(propagate, Propagate::Always);
         if changed && self.propagating() {
-            self.unit.propagate(client.db, command, args, propagate);
+            self.unit.propagate(&mut self.keyspace.changes, client.db, command, args, propagate);
         }
         outcome
     }

@@ -5,7 +5,7 @@ use super::Server;
 use super::blocking::Blocked;
 use super::client::{Client, Close, ReplyMode};
 use super::gate::Reject;
-use super::multi::{Queued, mark_watched};
+use super::multi::Queued;
 use super::table::{Command, Handler};
 use crate::collections::hash::hash_key;
 use crate::command::error::{CmdError, wrong_arity};
@@ -76,7 +76,7 @@ impl Server {
                 input.unget();
                 break;
             }
-            if client.close.is_some() || client.blocked.is_some() {
+            if client.close.is_some() || client.blocked.is_some() || self.is_over_output_limit(client) {
                 break;
             }
         }
@@ -84,9 +84,7 @@ impl Server {
 
     /// Puts a client back after its turn and sees to what it left.
     pub(super) fn put_back(&mut self, mut client: Box<Client>) {
-        for change in self.late_changes.drain(..) {
-            mark_watched(&mut client, &change, &self.keyspace);
-        }
+        self.mark_late(&mut client);
         self.take_late_pushes(&mut client);
         self.note_memory_of(client.slot);
         if !client.reply.is_empty() {
@@ -206,6 +204,9 @@ impl Server {
             self.call_for_client(client, command, args, prepared.hashed);
             self.leave_unit();
             self.unit.client = 0;
+            if !self.late_changes.is_empty() {
+                self.mark_late(client);
+            }
         }
         if client.reply_mode != ReplyMode::On {
             let mark = if command.is(Flags::PUSH_REPLY) { client.reply.mark() } else { mark };

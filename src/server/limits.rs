@@ -67,6 +67,22 @@ impl Server {
         }
     }
 
+    /// Whether a client holds more output than it may, so that it will be closed.
+    #[inline]
+    pub(super) fn is_over_output_limit(&self, client: &Client) -> bool {
+        let pending = client.reply.pending_bytes();
+        pending > FREE_OUTPUT_BYTES && pending >= client.output_max(&self.config)
+    }
+
+    /// Between the commands of a transaction, which all run: output of a client that is closed for it is not
+    /// kept.
+    pub(super) fn drop_excess_output(&mut self, client: &mut Client) {
+        if self.is_over_output_limit(client) {
+            self.check_output_limit(client);
+            client.reply.clear();
+        }
+    }
+
     /// Closes a client whose input is above the limit. Called after each read.
     pub fn check_input_limit(&mut self, slot: usize) {
         let max = self.config.client_query_buffer_limit;

@@ -2,11 +2,12 @@
 //! call ends, its changes are read once: watchers are marked, blocked clients served, effects propagated.
 
 use super::Server;
+use super::client::Client;
 use super::multi::mark_watched;
 use super::table::Command;
 use crate::command::Propagate;
 use crate::command::spec::Flags;
-use crate::keyspace::change::{Change, Effect, listener};
+use crate::keyspace::change::{Change, ChangeLog, Effect, listener};
 use crate::resp::{Args, OwnedArgs};
 
 /// The running unit.
@@ -47,18 +48,26 @@ impl Unit {
         self.ops.push((db, args));
     }
 
-    /// Adds the effect of a command.
-    pub(super) fn propagate(&mut self, db: usize, command: &Command, args: Args<'_>, how: Propagate) {
-        if self.muted {
-            return;
-        }
-        match how {
+    /// Adds the effect of a command, behind what the keyspace removed by itself until then: `changes` holds
+    /// it. An effect that was already there is older than both.
+    pub(super) fn propagate(
+        &mut self,
+        changes: &mut ChangeLog,
+        db: usize,
+        command: &Command,
+        args: Args<'_>,
+        how: Propagate,
+    ) {
+        let effects = match how {
+            _ if self.muted => return,
             // What a transaction or script did was added by its inner commands.
-            Propagate::Verbatim if command.is(Flags::EXEC) || command.is(Flags::SCRIPT_RUNNER) => {}
-            Propagate::Verbatim | Propagate::Always => self.ops.push((db, args.to_owned())),
-            Propagate::As(commands) => self.ops.extend(commands.into_iter().map(|args| (db, args))),
-            Propagate::Never => {}
-        }
+            Propagate::Verbatim if command.is(Flags::EXEC) || command.is(Flags::SCRIPT_RUNNER) => return,
+            Propagate::Never => return,
+            Propagate::Verbatim | Propagate::Always => vec![args.to_owned()],
+            Propagate::As(commands) => commands,
+        };
+        self.ops.append(&mut changes.take_implicit());
+        self.ops.extend(effects.into_iter().map(|args| (db, args)));
     }
 }
 
@@ -160,8 +169,9 @@ impl Server {
     fn end_of_unit(&mut self) {
         let apart = self.unit.ops.is_empty() && !self.unit.together;
         let taken = if apart { Taken::Apart } else { Taken::Whole };
-        let mut ops = self.keyspace.changes.take_implicit();
-        ops.append(&mut self.unit.ops);
+        let mut ops = std::mem::take(&mut self.unit.ops);
+        // What was found to be over since the last effect.
+        ops.append(&mut self.keyspace.changes.take_implicit());
         if !ops.is_empty() {
             let mut propagation = std::mem::take(&mut self.propagation);
             self.append_to_log(propagation.write(&ops, taken));
@@ -204,8 +214,7 @@ impl Server {
         }
     }
 
-    /// Marks the clients that watch what changed. False if one of them is running: it is marked when it
-    /// is put back.
+    /// Marks the clients that watch what changed. False if one of them is running: see `mark_late`.
     fn mark_watchers(&mut self, change: &Change) -> bool {
         let mut all = true;
         for id in self.watches.watching(change) {
@@ -216,6 +225,14 @@ impl Server {
             }
         }
         all
+    }
+
+    /// Marks the client that ran while others were marked.
+    #[cold]
+    pub(super) fn mark_late(&mut self, client: &mut Client) {
+        for change in self.late_changes.drain(..) {
+            mark_watched(client, &change, &self.keyspace);
+        }
     }
 
     fn note_ready(&mut self, change: &Change) {
@@ -366,6 +383,16 @@ mod tests {
         let mut removed = world.wait(20);
         removed.sort();
         assert_eq!(removed, ["DEL a", "DEL b", "DEL c"]);
+    }
+
+    #[test]
+    fn in_a_transaction_removals_stand_where_they_happened() {
+        let mut world = World::new();
+        world.effects(&["SET other 1"]);
+        let effects = world.effects(&["MULTI", "SET k 1 PXAT 1", "SET k 2 KEEPTTL", "EXEC"]);
+        assert_eq!(effects.join("; "), "MULTI; SET k 1 PXAT 1; DEL k; SET k 2 KEEPTTL; EXEC");
+        let effects = world.effects(&["MULTI", "SET a 1 PXAT 1", "SET b 1", "GET a", "EXEC"]);
+        assert_eq!(effects.join("; "), "MULTI; SET a 1 PXAT 1; SET b 1; DEL a; EXEC");
     }
 
     #[test]

@@ -14,6 +14,9 @@ const TTL_MAX_MS: u64 = 4_000;
 const REQUESTS: &[&str] = &[
     "SET K N PX T",
     "SET K N",
+    "SET K N PXAT 1",
+    "SETNX K N",
+    "PEXPIREAT K 1",
     "SET K N XX KEEPTTL",
     "PSETEX K T N",
     "GETEX K PX T",
@@ -101,10 +104,15 @@ fn replay_after_deadlines_gives_what_a_server_that_went_on_has() {
         let (client, mut elapsed_ms) = (world.client(), 0);
         let mut program = Vec::new();
         for _ in 0..150 {
-            let request = request(&mut rng);
-            world.send(client, &[&request]);
+            let mut requests = vec![request(&mut rng)];
+            if rng.below(5) == 0 {
+                requests.extend((0..1 + rng.below(3)).map(|_| request(&mut rng)));
+                requests.insert(0, "MULTI".to_owned());
+                requests.push("EXEC".to_owned());
+            }
+            world.send(client, &requests.iter().map(String::as_str).collect::<Vec<_>>());
             world.open(client);
-            program.push(request);
+            program.append(&mut requests);
             if rng.below(3) == 0 {
                 let ms = rng.below(600);
                 elapsed_ms += ms;

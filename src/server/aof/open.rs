@@ -225,6 +225,7 @@ impl Server {
         let flushed = self.keyspace.flush(None);
         let weight = flushed.iter().map(Db::len).sum();
         self.keyspace.drop_later(Box::new(flushed), weight);
+        drop(self.runner.scripts.functions.flush());
         self.aof.manifest = self.read_manifest()?.unwrap_or_default();
         self.delete_history();
         let sources = self.log_sources()?;

@@ -495,3 +495,23 @@ fn random_damage_never_panics() {
         }
     }
 }
+
+#[test]
+fn the_log_is_loaded_again_with_functions_in_its_base() {
+    let mut world = World::new(&[]);
+    let client = world.client();
+    let library =
+        "FUNCTION LOAD \"#!lua name=lib\\nredis.register_function('one', function() return 1 end)\"";
+    world.send(client, &[library, "SET k 1", "BGREWRITEAOF"]);
+    world.rewrite();
+    world.open(client);
+    world.send(client, &["DEBUG LOADAOF"]);
+    for _ in 0..1000 {
+        world.server.begin_turn();
+        world.server.step_loading();
+        world.server.before_sleep();
+    }
+    assert!(world.server.net_ops.is_empty(), "{:?}", world.server.net_ops);
+    assert_eq!(ask(&mut world.server, "FCALL one 0"), ":1\r\n");
+    assert_eq!(ask(&mut world.server, "GET k"), "$1\r\n1\r\n");
+}

@@ -182,6 +182,7 @@ impl Server {
                     }
                 }
             }
+            self.drop_excess_output(client);
         }
         Outcome::Done
     }
