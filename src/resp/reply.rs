@@ -63,6 +63,12 @@ impl Reply {
         self.buf.len() - self.sent + self.shared_bytes
     }
 
+    /// Where the next byte goes, for fetching that memory ahead.
+    #[inline]
+    pub fn end(&self) -> *const u8 {
+        self.buf.as_ptr_range().end
+    }
+
     /// Whether everything was sent.
     pub fn is_empty(&self) -> bool {
         self.pending_bytes() == 0

@@ -7,6 +7,7 @@ use super::limits::FREE_OUTPUT_BYTES;
 use super::multi::{Multi, Watched};
 use super::table::Command;
 use crate::acl::User;
+use crate::collections::prefetch;
 use crate::config::{BufferLimit, Config};
 use crate::pubsub::Subscriptions;
 use crate::resp::{Input, Reply};
@@ -314,6 +315,26 @@ impl Clients {
     /// The slot of a client.
     pub fn slot_of(&self, id: u64) -> Option<usize> {
         self.by_id.get(&id).copied()
+    }
+
+    /// Brings the memory of a client that a push touches into the cache.
+    #[inline]
+    pub fn prefetch(&self, slot: usize) {
+        if let Some(Some(client)) = self.slots.get(slot) {
+            prefetch(&raw const client.close);
+            prefetch(&raw const client.reply);
+            prefetch(&raw const client.subscriptions);
+            prefetch(&raw const client.bytes_out);
+            prefetch(&raw const client.reply_peak);
+        }
+    }
+
+    /// Then the place its output goes to.
+    #[inline]
+    pub fn prefetch_output(&self, slot: usize) {
+        if let Some(Some(client)) = self.slots.get(slot) {
+            prefetch(client.reply.end());
+        }
     }
 
     /// Takes a client out to run it. It must be put back.

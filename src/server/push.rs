@@ -13,6 +13,10 @@ use bytes::Bytes;
 /// Where the invalidations that are redirected to a RESP2 client are published.
 const INVALIDATE_CHANNEL: &[u8] = b"__redis__:invalidate";
 
+/// How many receivers ahead clients are fetched, and their output buffers.
+const CLIENTS_AHEAD: usize = 8;
+const BUFFERS_AHEAD: usize = 4;
+
 /// What is pushed.
 pub(super) enum Push<'a> {
     /// A published message.
@@ -159,6 +163,17 @@ impl Server {
         self.clients.put(client);
     }
 
+    /// Pushes to many clients, whose memory is fetched some ahead: nobody has touched it for long.
+    fn push_to_all(&mut self, slots: impl Iterator<Item = usize> + Clone, push: &mut Encoded<'_>) {
+        let (mut clients, mut buffers) = (slots.clone(), slots.clone().skip(BUFFERS_AHEAD));
+        clients.by_ref().take(CLIENTS_AHEAD).for_each(|slot| self.clients.prefetch(slot));
+        for slot in slots {
+            clients.next().into_iter().for_each(|slot| self.clients.prefetch(slot));
+            buffers.next().into_iter().for_each(|slot| self.clients.prefetch_output(slot));
+            self.push_to(slot, push);
+        }
+    }
+
     /// Gives a running client what was pushed to it meanwhile. Called between its commands.
     #[inline]
     pub(super) fn take_late_pushes(&mut self, client: &mut Client) {
@@ -193,14 +208,14 @@ impl Server {
         let mut receivers = 0;
         if let Some(subscribers) = pubsub.get(kind, channel) {
             let mut message = Encoded::new(Push::Message { kind, pattern: None, channel, text });
-            subscribers.iter().for_each(|slot| self.push_to(*slot, &mut message));
+            self.push_to_all(subscribers.iter().copied(), &mut message);
             receivers += subscribers.len();
         }
         if kind == Kind::Channel {
             for (pattern, subscribers) in pubsub.matching(channel) {
                 let pattern = Some(&**pattern);
                 let mut message = Encoded::new(Push::Message { kind, pattern, channel, text });
-                subscribers.iter().for_each(|slot| self.push_to(*slot, &mut message));
+                self.push_to_all(subscribers.iter().copied(), &mut message);
                 receivers += subscribers.len();
             }
         }
