@@ -333,7 +333,9 @@ impl Clients {
     #[inline]
     pub fn prefetch_output(&self, slot: usize) {
         if let Some(Some(client)) = self.slots.get(slot) {
-            prefetch(client.reply.end());
+            let end = client.reply.end();
+            prefetch(end);
+            prefetch(end.wrapping_add(64));
         }
     }
 

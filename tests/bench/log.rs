@@ -1,10 +1,14 @@
 //! The append-only log under `appendfsync always`: how many writes share a sync, and what reads of other keys
-//! pay for it. Each connection is a thread that sends its next request when it has its reply.
+//! pay for it. Each connection sends its next request when it has its reply. Where it is the rate of writes
+//! that counts, one thread serves all connections: fifty threads would cost more than either server.
 
 use crate::client::{Client, encode};
 use crate::peer::Kind;
 use crate::probes::{all, line};
 use crate::{Limit, Line, median, start};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -58,6 +62,43 @@ fn drive(port: u16, groups: &[Group]) -> Vec<f64> {
     figures
 }
 
+/// SETs of so many connections by one thread; requests per second.
+fn drive_sets(port: u16, connections: usize) -> f64 {
+    const REPLY: &[u8] = b"+OK\r\n";
+    let address = format!("127.0.0.1:{port}").parse().expect("an address");
+    let mut poll = Poll::new().expect("epoll");
+    let connect = |i| {
+        let mut stream = TcpStream::connect(address).expect("the server accepts");
+        poll.registry().register(&mut stream, Token(i), Interest::READABLE).expect("epoll takes it");
+        stream
+    };
+    let mut streams: Vec<TcpStream> = (0..connections).map(connect).collect();
+    std::thread::sleep(Duration::from_millis(50));
+    let (mut n, mut count, mut request) = (1u64, 0u64, Vec::new());
+    let mut send = |stream: &mut TcpStream| {
+        n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        request.clear();
+        SETS(&mut request, n >> 33);
+        stream.write_all(&request).expect("there is room for one request");
+    };
+    streams.iter_mut().for_each(&mut send);
+    let (begin, mut events, mut chunk) = (Instant::now(), Events::with_capacity(128), [0; 64]);
+    while begin.elapsed() < ROUND {
+        poll.poll(&mut events, Some(ROUND)).expect("epoll waits");
+        for event in &events {
+            let stream = &mut streams[event.token().0];
+            match stream.read(&mut chunk) {
+                Ok(read) => assert_eq!(&chunk[..read], REPLY),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => panic!("{error}"),
+            }
+            count += 1;
+            send(stream);
+        }
+    }
+    count as f64 / begin.elapsed().as_secs_f64()
+}
+
 const OPTIONS: &[&str] = &["--appendonly", "yes", "--auto-aof-rewrite-percentage", "0", "--appendfsync"];
 
 /// SETs of 50 connections under `always`, beside the rivals.
@@ -68,7 +109,7 @@ pub fn sets_under_always(rivals: &[Kind]) -> Vec<Line> {
     let mut figures = vec![Vec::new(); peers.len()];
     for _ in 0..ROUNDS {
         for (peer, figures) in peers.iter().zip(&mut figures) {
-            figures.push(drive(peer.port, &[Group { connections: 50, make: SETS }])[0]);
+            figures.push(drive_sets(peer.port, 50));
         }
     }
     let figures = figures.into_iter().map(median).collect();
