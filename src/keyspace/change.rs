@@ -173,8 +173,9 @@ impl ChangeLog {
         self.entries = changes;
     }
 
-    /// Takes the removals that the keyspace made by itself.
-    pub fn take_implicit(&mut self) -> Vec<(usize, OwnedArgs)> {
-        std::mem::take(&mut self.implicit)
+    /// Moves the removals that the keyspace made by itself behind other effects.
+    #[inline]
+    pub fn move_implicit(&mut self, effects: &mut Vec<(usize, OwnedArgs)>) {
+        effects.append(&mut self.implicit);
     }
 }

@@ -65,7 +65,7 @@ impl Keyspace {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::access::{AccessClock, Policy};
     use super::super::{Free, Key, Ttl};
     use super::*;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     /// Runs turns until there is nothing to do and says how many it took.
-    fn settle(ks: &mut Keyspace) -> usize {
+    pub(in super::super) fn settle(ks: &mut Keyspace) -> usize {
         let mut turns = 0;
         while ks.next_expiry_ms().is_some_and(|t| t <= ks.now_ms()) {
             ks.expire_due();

@@ -159,6 +159,7 @@ impl Keyspace {
 #[cfg(test)]
 mod tests {
     use super::super::access::{AccessClock, Policy};
+    use super::super::expire::tests::settle;
     use super::super::{Ttl, change::listener};
     use super::*;
     use crate::collections::entry::NewPayload;
@@ -189,17 +190,6 @@ mod tests {
         let new = next_part_expiry(&entry);
         drop(entry);
         ks.parts_changed(db, key, old, new);
-    }
-
-    /// Runs turns until there is nothing to do and says how many it took.
-    fn settle(ks: &mut Keyspace) -> usize {
-        let mut turns = 0;
-        while ks.next_expiry_ms().is_some_and(|t| t <= ks.now_ms()) {
-            ks.expire_due();
-            turns += 1;
-            assert!(turns < 10_000, "expiry comes to an end");
-        }
-        turns
     }
 
     /// Fields with deadlines, by database and key; a string has none and is left out.
@@ -306,7 +296,9 @@ mod tests {
             // What is left over is due in the next millisecond.
             ks.begin(START_MS + 9 + turn);
             settle(&mut ks);
-            assert_eq!(ks.changes.take_implicit().len(), TURN_FIELDS);
+            let mut removals = Vec::new();
+            ks.changes.move_implicit(&mut removals);
+            assert_eq!(removals.len(), TURN_FIELDS);
         }
         assert_eq!((ks.db(0).len(), ks.db(0).with_volatile_parts()), (0, 0));
         assert_eq!(ks.stats.expired_parts, 5000);

@@ -56,7 +56,7 @@ impl Server {
     pub(super) fn apply_oom_score(&mut self) -> Result<(), String> {
         let score = match (self.config.oom_score_adj, self.process.oom_base) {
             (OomScoreAdj::No, None) => return Ok(()),
-            (OomScoreAdj::No, Some(_)) => self.process.oom_base.take(),
+            (OomScoreAdj::No, base) => base,
             _ => {
                 self.process.oom_base = self.process.oom_base.or_else(process::oom_score_adj);
                 self.oom_score(OomClass::Primary)
@@ -64,7 +64,12 @@ impl Server {
         };
         let set = |score| process::set_oom_score_adj(score).inspect_err(log_oom_error);
         match score.map(set) {
-            Some(Ok(())) => Ok(()),
+            Some(Ok(())) => {
+                if self.config.oom_score_adj == OomScoreAdj::No {
+                    self.process.oom_base = None;
+                }
+                Ok(())
+            }
             _ => Err("Failed to set current oom_score_adj. Check server logs.".to_owned()),
         }
     }

@@ -10,6 +10,9 @@ use crate::command::spec::Flags;
 use crate::keyspace::change::{Change, ChangeLog, Effect, listener};
 use crate::resp::{Args, OwnedArgs};
 
+/// Room for effects that is kept from one unit to the next.
+const OPS_KEPT: usize = 1024;
+
 /// The running unit.
 #[derive(Default)]
 pub struct Unit {
@@ -58,16 +61,22 @@ impl Unit {
         args: Args<'_>,
         how: Propagate,
     ) {
-        let effects = match how {
-            _ if self.muted => return,
+        if self.muted {
+            return;
+        }
+        match how {
             // What a transaction or script did was added by its inner commands.
-            Propagate::Verbatim if command.is(Flags::EXEC) || command.is(Flags::SCRIPT_RUNNER) => return,
-            Propagate::Never => return,
-            Propagate::Verbatim | Propagate::Always => vec![args.to_owned()],
-            Propagate::As(commands) => commands,
-        };
-        self.ops.append(&mut changes.take_implicit());
-        self.ops.extend(effects.into_iter().map(|args| (db, args)));
+            Propagate::Verbatim if command.is(Flags::EXEC) || command.is(Flags::SCRIPT_RUNNER) => {}
+            Propagate::Never => {}
+            Propagate::Verbatim | Propagate::Always => {
+                changes.move_implicit(&mut self.ops);
+                self.ops.push((db, args.to_owned()));
+            }
+            Propagate::As(commands) => {
+                changes.move_implicit(&mut self.ops);
+                self.ops.extend(commands.into_iter().map(|args| (db, args)));
+            }
+        }
     }
 }
 
@@ -171,11 +180,16 @@ impl Server {
         let taken = if apart { Taken::Apart } else { Taken::Whole };
         let mut ops = std::mem::take(&mut self.unit.ops);
         // What was found to be over since the last effect.
-        ops.append(&mut self.keyspace.changes.take_implicit());
+        self.keyspace.changes.move_implicit(&mut ops);
         if !ops.is_empty() {
             let mut propagation = std::mem::take(&mut self.propagation);
             self.append_to_log(propagation.write(&ops, taken));
             self.propagation = propagation;
+            ops.clear();
+        }
+        if ops.capacity() <= OPS_KEPT {
+            // The next unit writes to the same memory.
+            self.unit.ops = ops;
         }
         let told = std::mem::take(&mut self.unit.told);
         for (i, change) in self.keyspace.changes.take().into_iter().enumerate() {
