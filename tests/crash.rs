@@ -167,7 +167,7 @@ fn a_data_directory_has_one_server() {
     let dir = tempfile::TempDir::new().expect("a directory");
     let mut first = start(dir.path(), "always");
     let second = std::process::Command::new(env!("CARGO_BIN_EXE_aikv"))
-        .args(["--port", &support::free_port().to_string(), "--engine", "aidb"])
+        .args(["--port", &support::port::free_port().to_string(), "--engine", "aidb"])
         .args(["--dir", dir.path().to_str().expect("a plain path")])
         .output()
         .expect("the program runs");
@@ -204,7 +204,7 @@ fn damage_is_named_and_torn_ends_are_mended() {
     damaged[5000] ^= 1;
     std::fs::write(&path, &damaged).expect("writing");
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_aikv"))
-        .args(["--port", &support::free_port().to_string(), "--engine", "aidb", "--save", ""])
+        .args(["--port", &support::port::free_port().to_string(), "--engine", "aidb", "--save", ""])
         .args(["--dir", dir.path().to_str().expect("a plain path")])
         .output()
         .expect("the program runs");

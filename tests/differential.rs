@@ -2,6 +2,8 @@
 //! so must the data afterwards. Runs when redis-server is on PATH. The seed is printed and can be given with
 //! AIKV_SEED; AIKV_DIFF_COMMANDS sets the length (default 20,000). Differences by design are in `EXCUSED`.
 
+#[path = "support/port.rs"]
+mod port;
 #[path = "differential/sorted.rs"]
 mod sorted;
 #[path = "differential/stream.rs"]
@@ -10,8 +12,9 @@ mod stream;
 mod units;
 
 use aikv::util::rng::Rng;
+use port::free_port;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -331,7 +334,7 @@ struct Server {
 impl Server {
     fn start(program: &str) -> Option<Server> {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = free_port();
         let child = Command::new(program)
             .args(["--port", &port.to_string(), "--save", "", "--enable-debug-command", "yes"])
             .current_dir(dir.path())

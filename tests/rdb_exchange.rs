@@ -2,9 +2,13 @@
 //! and both then have the same digest. Runs when redis-server is on PATH. The seed can be given with
 //! AIKV_SEED.
 
+#[path = "support/port.rs"]
+mod port;
+
 use aikv::util::rng::Rng;
+use port::free_port;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -45,11 +49,7 @@ impl Reply {
 
 impl Server {
     fn start(program: &str, dir: &Path) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .expect("a working server and folder")
-            .local_addr()
-            .expect("a port")
-            .port();
+        let port = free_port();
         let mut command = Command::new(program);
         command.current_dir(dir).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.args(["--enable-debug-command", "yes"]).stdout(Stdio::null()).stderr(Stdio::null());

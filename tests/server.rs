@@ -1,6 +1,10 @@
 //! The real program: how it starts, answers over real sockets, and ends. Each test has a server of its own in
 //! a directory of its own; it is ended by its process id.
 
+#[path = "support/port.rs"]
+mod port;
+
+use port::free_port;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
@@ -27,13 +31,13 @@ impl Server {
 
     fn start_in(dir: TempDir, port: u16, args: &[&str]) -> Server {
         let mut command = command(&dir, port, args);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().expect("the program starts");
         let mut log = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        while !line.contains("Ready to accept connections") {
-            line.clear();
-            assert!(log.read_line(&mut line).expect("text") > 0, "the server ended before it was ready");
+        let mut text = String::new();
+        while !text.contains("Ready to accept connections") {
+            let read = log.read_line(&mut text).expect("text");
+            assert!(read > 0, "the server ended before it was ready: {args:?}\n{text}");
         }
         // What else it writes is taken, so that it never waits for us.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
@@ -77,11 +81,6 @@ fn run(args: &[&str]) -> Output {
     let dir = TempDir::new().expect("a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_aikv"));
     command.current_dir(dir.path()).args(args).output().expect("the program runs")
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
 }
 
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {

@@ -1,9 +1,13 @@
 //! Snapshots of the real program: what is saved is there after a restart, and what happens when the disk, the
 //! child or the file fails. Each test has a server of its own in a directory of its own.
 
+#[path = "support/port.rs"]
+mod port;
+
+use port::free_port;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,11 +23,7 @@ struct Server {
 
 impl Server {
     fn start(dir: &Path, args: &[&str]) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .expect("the server and its files work")
-            .local_addr()
-            .expect("the server and its files work")
-            .port();
+        let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_aikv"));
         command.current_dir(dir).args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--logfile", "log", "--enable-debug-command", "yes"]).args(args);
@@ -241,11 +241,7 @@ fn a_damaged_file_is_told_and_the_server_does_not_start() {
     for damaged in [&flipped[..], &whole[..whole.len() / 2]] {
         fs::write(&file, damaged).expect("the server and its files work");
         let mut command = Command::new(env!("CARGO_BIN_EXE_aikv"));
-        let port = TcpListener::bind("127.0.0.1:0")
-            .expect("the server and its files work")
-            .local_addr()
-            .expect("the server and its files work")
-            .port();
+        let port = free_port();
         command.current_dir(dir.path()).args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         let output = command.output().expect("the server and its files work");
         let error = String::from_utf8_lossy(&output.stderr);

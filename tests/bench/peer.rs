@@ -1,7 +1,7 @@
 //! A server under measurement: started on a free port of the loopback, pinned to the first core, ended by
 //! its own process number.
 
-use std::net::TcpListener;
+use crate::port::free_port;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -102,10 +102,6 @@ impl Drop for Peer {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
 const SERVER_CORE: &str = "0";

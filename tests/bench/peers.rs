@@ -9,6 +9,8 @@ mod freeing;
 mod load;
 mod log;
 mod peer;
+#[path = "../support/port.rs"]
+mod port;
 mod probes;
 mod publish;
 mod snapshots;

@@ -1,8 +1,11 @@
 //! A server as a process of its own, and a connection to it: what tests of whole servers share.
 #![allow(dead_code)] // each test uses its part
 
+pub mod port;
+
+use port::free_port;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -82,12 +85,6 @@ impl Drop for Running {
         let _ended_already = self.child.kill();
         let _ended_already = self.child.wait();
     }
-}
-
-/// A port that nobody listens on.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
 }
 
 /// Whether a program is there.
