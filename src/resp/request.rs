@@ -363,12 +363,39 @@ impl Input {
                 self.held = self.scan < self.filled;
                 return;
             }
+            if self.state == State::Start && !limits.unauthenticated && self.whole_request(limits) {
+                continue;
+            }
             match self.step(limits) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(text) => self.error = Some(ProtocolError(text)),
             }
         }
+    }
+
+    /// Takes a request of small arguments that has come as a whole: the common case, which needs no stop
+    /// between its parts. Whatever is otherwise (unfinished, long or faulty) is left as it is for
+    /// [`Input::step`], and is false.
+    #[inline]
+    fn whole_request(&mut self, limits: Limits) -> bool {
+        if self.scan > INPUT_BYTES_MAX || limits.bulk_bytes_max < SHORT_MAX {
+            return false;
+        }
+        let bytes = &self.buf[..self.filled];
+        let Some((argc @ 1.., mut at)) = short_header(bytes, self.scan, b'*') else { return false };
+        for _ in 0..argc {
+            let header = short_header(bytes, at, b'$');
+            let Some((len, begin)) = header.filter(|(len, begin)| begin + len + 2 <= bytes.len()) else {
+                self.args.truncate(self.partial);
+                return false;
+            };
+            self.args.push(Arg { start: begin as u32, len: len as u32 });
+            at = begin + len + 2;
+        }
+        self.scan = at;
+        self.end_of_request();
+        true
     }
 
     /// One step of the state machine; false when more input is needed.
@@ -541,6 +568,27 @@ impl Input {
             None => Ok(None),
         }
     }
+}
+
+/// Largest number that [`short_header`] reads.
+const SHORT_MAX: u64 = 999;
+
+/// The number of the header line at `at` if it is of this kind and has up to three digits, and where the next
+/// line begins.
+#[inline(always)]
+fn short_header(bytes: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
+    let line: &[u8; 4] = bytes.get(at..)?.first_chunk()?;
+    let digit = |byte: u8| Some(usize::from(byte.wrapping_sub(b'0'))).filter(|digit| *digit <= 9);
+    let first = digit(line[1]).filter(|_| line[0] == kind)?;
+    if line[2] == b'\r' {
+        return Some((first, at + 4));
+    }
+    let second = digit(line[2]).filter(|_| first > 0)?;
+    if line[3] == b'\r' {
+        return Some((first * 10 + second, at + 5));
+    }
+    let third = digit(line[3]).filter(|_| bytes.get(at + 4) == Some(&b'\r'))?;
+    Some((first * 100 + second * 10 + third, at + 6))
 }
 
 /// The number of a header line: one or two digits nearly always.

@@ -9,8 +9,8 @@
 //! How bytes get to the disk depends on `appendfsync`:
 //! - `always`: what a turn appended is shipped to the thread that syncs, which writes and syncs it in one go;
 //!   meanwhile the next shipment gathers. Replies wait for their position (group commit). Clients that were
-//!   just answered are about to write again: where the disk is slow, a shipment waits a little for as many
-//!   writes as there were before, so that they do not fall into two halves that take turns at the disk.
+//!   just answered are about to write again: a shipment waits a little for as many writes as there were
+//!   before, so that they do not fall into two halves that take turns at the disk.
 //! - `everysec`, `no`: written before the turn's replies leave; synced once a second by the thread, or never.
 //!   While a sync runs, a write may have to wait for it, so it is put off for up to two seconds.
 //!
@@ -87,15 +87,12 @@ struct Hold {
 }
 
 impl Hold {
-    /// After a job of this length, with so many units on their way round: clients that write again at once
-    /// take the loop about [`UNIT_NS`] each. If that is less than a job takes, all of them in one shipment
-    /// get more done; if not, half of them are served while the other half is on its way to the disk.
+    /// After a job of this length, with so many units on their way round. Clients that write again at once
+    /// take the loop about [`UNIT_NS`] each. Waiting for all of them gets more done than serving one half
+    /// while the other is on its way to the disk, because each half costs a sync; but never for longer than
+    /// two syncs take.
     fn after(units: u64, job_ns: u64, now_ns: u64) -> Hold {
-        let gather_ns = units * UNIT_NS;
-        match gather_ns < job_ns {
-            true => Hold { units, until_ns: now_ns + (2 * gather_ns).min(job_ns / 2) },
-            false => Hold::default(),
-        }
+        Hold { units, until_ns: now_ns + 2 * (units * UNIT_NS).min(job_ns) }
     }
 }
 
