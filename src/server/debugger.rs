@@ -6,8 +6,8 @@
 //! The rules for the child are those of `sys/fork`: it uses no lock, no log, no thread and no descriptor of
 //! the server's but the one connection; it never leaves the unit it runs in, so that nothing is propagated.
 
-use super::{Server, ServerCtx};
 use super::client::{Client, Close, DebugMode, ReplyMode};
+use super::{Server, ServerCtx};
 use crate::command::Outcome;
 use crate::command::error::{CmdError, CmdResult};
 use crate::script::ScriptStep as Step;
@@ -46,21 +46,20 @@ impl Server {
         ctx: &mut ServerCtx<'_>,
         run: impl FnOnce(&mut ServerCtx<'_>) -> CmdResult,
     ) -> CmdResult {
-        if ctx.client.peer.fd < 0 || ctx.client.slot == usize::MAX {
-            return Err(NO_CONNECTION);
-        }
+        let open_wire = ctx.server.open_wire.filter(|_| ctx.client.slot != usize::MAX);
+        let open_wire = open_wire.ok_or(NO_CONNECTION)?;
         if !ctx.client.held.is_empty() {
             // What waits for the log would have to be sent first.
             return Err(IN_PIPELINE);
         }
         match ctx.client.debug {
-            DebugMode::Forked => fork_session(ctx, run),
+            DebugMode::Forked => fork_session(ctx, open_wire, run),
             _ => {
                 log::info!(target: "aikv", "Synchronous session of the script debugger started");
-                let result = hold_session(ctx, run);
+                let result = hold_session(ctx, open_wire, run);
                 log::info!(target: "aikv", "Synchronous session of the script debugger ended");
                 // The end of the connection tells the user of the end of the session.
-                ctx.client.close = Some(Close::AfterReply);
+                ctx.client.close.get_or_insert(Close::AfterReply);
                 result
             }
         }
@@ -96,6 +95,8 @@ impl Server {
             }
         };
         self.runner.session = Some(session);
+        // What the user took is not the script's, nor its next command's.
+        self.read_clock();
         step
     }
 
@@ -154,10 +155,10 @@ impl Server {
 /// Holds a session in this process.
 fn hold_session(
     ctx: &mut ServerCtx<'_>,
+    open_wire: OpenWire,
     run: impl FnOnce(&mut ServerCtx<'_>) -> CmdResult,
 ) -> CmdResult {
     let server = &mut *ctx.server;
-    let Some(open_wire) = server.open_wire else { return Err(NO_CONNECTION) };
     let mut wire = open_wire(ctx.client.peer.fd);
     if !server.unit.no_waiting {
         // What was answered before comes before. (In a transaction its own reply waits there.)
@@ -179,6 +180,7 @@ fn hold_session(
 /// Lets a child hold the session, and the client go.
 fn fork_session(
     ctx: &mut ServerCtx<'_>,
+    open_wire: OpenWire,
     run: impl FnOnce(&mut ServerCtx<'_>) -> CmdResult,
 ) -> CmdResult {
     if ctx.server.unit.no_waiting {
@@ -189,7 +191,7 @@ fn fork_session(
         return Err(TOO_MANY);
     }
     let begin_ns = ctx.server.clock.mono_ns();
-    let forked = fork::fork(|| hold_forked_session(&mut *ctx, run));
+    let forked = fork::fork(|| hold_forked_session(&mut *ctx, open_wire, run));
     let pid: Pid = forked.map_err(|error| {
         CmdError::text(format!("ERR Fork() failed: can't run EVAL in debugging mode: {error}"))
     })?;
@@ -206,19 +208,18 @@ fn fork_session(
 /// The child's life; its status.
 fn hold_forked_session(
     ctx: &mut ServerCtx<'_>,
+    open_wire: OpenWire,
     run: impl FnOnce(&mut ServerCtx<'_>) -> CmdResult,
 ) -> i32 {
     ctx.server.become_session(ctx.client);
     log::info!(target: "aikv", "Forked for a session of the script debugger");
-    let result = hold_session(ctx, run);
+    let result = hold_session(ctx, open_wire, run);
     let client = &mut *ctx.client;
     if let Err(error) = result {
         // No part of a reply is there: a script's is written when it has ended.
         client.reply.error(error.as_bytes());
     }
-    if client.reply_mode == ReplyMode::On
-        && let Some(open_wire) = ctx.server.open_wire
-    {
+    if client.reply_mode == ReplyMode::On {
         send_replies(client, &mut *open_wire(client.peer.fd));
     }
     log::info!(target: "aikv", "Forked session of the script debugger ended");

@@ -8,6 +8,8 @@
 //! States: running -> (`stopped`: it stops here) talking -> running; talking -> evaluating -> talking.
 
 mod protocol;
+#[cfg(test)]
+mod tests;
 
 use crate::sys::clock::Clock;
 use crate::sys::lua::{NOTES_BYTES_MAX, Noting, Step, Stop, Vm};
@@ -183,6 +185,7 @@ impl Debugger {
         let Some(reason) = self.reason(stop, clock) else { return Next::Step(vm.proceed()) };
         self.activity = Activity::Talking(stop.line, reason);
         self.steps = false;
+        vm.set_noting(self.noting());
         let why = match reason {
             Reason::Step => "step over",
             Reason::Breakpoint => "break point",
@@ -316,7 +319,7 @@ impl Debugger {
             if let Some(words) = self.input.next_command()? {
                 return Ok(Some(words));
             }
-            let mut bytes = [0; 4096];
+            let mut bytes = [0; 16 * 1024];
             match wire.read(&mut bytes) {
                 Ok(0) | Err(_) => return Ok(None),
                 Ok(read) => self.input.push(&bytes[..read])?,
@@ -338,7 +341,8 @@ impl Debugger {
         let named = |short: &str, long: &str| {
             eq_ignore_case(&words[0], short.as_bytes()) || eq_ignore_case(&words[0], long.as_bytes())
         };
-        let action = COMMANDS.iter().find(|(short, long, _)| named(short, long)).map(|(_, _, action)| *action);
+        let action =
+            COMMANDS.iter().find(|(short, long, _)| named(short, long)).map(|(_, _, action)| *action);
         match action {
             Some(Action::Help) => HELP.iter().for_each(|line| vm.notes().push(line.as_bytes().to_vec())),
             Some(Action::Step) => {

@@ -7,6 +7,8 @@ use crate::util::quote::push_quoted;
 
 /// Arguments of a command, and bytes of an argument, at most.
 const LENGTH_MAX: i64 = 1024;
+/// Bytes of a line with a length, at most.
+const LINE_BYTES_MAX: usize = 32;
 /// Input that is kept at most while a command is not complete.
 const INPUT_BYTES_MAX: usize = 1024 * 1024;
 
@@ -64,7 +66,10 @@ fn take_length(rest: &mut &[u8], kind: u8) -> Result<Option<usize>, InputError> 
         Some(first) if *first != kind => return Err(InputError::Protocol),
         Some(_) => {}
     }
-    let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };
+    let line = &rest[..rest.len().min(LINE_BYTES_MAX)];
+    let Some(end) = line.windows(2).position(|pair| pair == b"\r\n") else {
+        return if line.len() < LINE_BYTES_MAX { Ok(None) } else { Err(InputError::Protocol) };
+    };
     let length = parse_i64(&rest[1..end]).filter(|length| (1..=LENGTH_MAX).contains(length));
     *rest = &rest[end + 2..];
     let length = length.and_then(|length| usize::try_from(length).ok());
@@ -91,7 +96,8 @@ pub fn leading_number(text: &[u8]) -> i64 {
         digits => (1, digits),
     };
     let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
-    sign * digits.fold(0i64, |number, digit| number.saturating_mul(10).saturating_add(i64::from(digit - b'0')))
+    sign * digits
+        .fold(0i64, |number, digit| number.saturating_mul(10).saturating_add(i64::from(digit - b'0')))
 }
 
 /// Appends the value of a reply in its shown form; where the next begins. It stops when `out` has more than
@@ -205,6 +211,10 @@ mod tests {
         for input in hostile {
             assert_eq!(commands(input), Err(InputError::Protocol), "{input:?}");
         }
+        assert_eq!(
+            commands(&[b"*1".as_slice(), &[b'0'; LINE_BYTES_MAX]].concat()),
+            Err(InputError::Protocol)
+        );
         assert_eq!(commands(&vec![b'*'; INPUT_BYTES_MAX + 1]), Err(InputError::TooMuch));
     }
 

@@ -100,7 +100,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             name: "script|debug",
             arity: 3,
             since: "3.2.0",
-            summary: "Chooses the debug mode of scripts.",
+            summary: "Lets EVAL run in the debugger, in a forked process (YES) or in the server (SYNC).",
             usage: "<YES | SYNC | NO>",
             ..SUBCOMMAND
         },

@@ -1,12 +1,12 @@
 //! The `redis` table: calls of commands, replies, logging; the hook that stops long scripts; where errors
 //! were raised.
 
-use super::{convert, debug};
 use super::state::{
     CFunction, State, buffer, bytes_at, c, context, error_on_top, push, push_field_table, set_field,
     set_function, set_number, set_string,
 };
 use super::vm::{Input, Role, Step, suspend};
+use super::{convert, debug};
 use mlua::ffi;
 use sha1::Digest;
 use std::ffi::c_int;
@@ -43,8 +43,11 @@ const FUNCTIONS: &[(&[u8], CFunction)] = &[
 ];
 
 /// Further ones in scripts: left from times when scripts were replicated whole, and for the debugger.
-const SCRIPT_FUNCTIONS: &[(&[u8], CFunction)] =
-    &[(b"replicate_commands", replicate_commands), (b"breakpoint", debug::breakpoint), (b"debug", debug::debug)];
+const SCRIPT_FUNCTIONS: &[(&[u8], CFunction)] = &[
+    (b"replicate_commands", replicate_commands),
+    (b"breakpoint", debug::breakpoint),
+    (b"debug", debug::debug),
+];
 
 /// Pushes the `redis` table.
 pub(super) unsafe fn push_table(l: State, role: Role) {
