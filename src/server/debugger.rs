@@ -160,7 +160,7 @@ fn hold_session(
 ) -> CmdResult {
     let server = &mut *ctx.server;
     let mut wire = open_wire(ctx.client.peer.fd);
-    if !server.unit.no_waiting {
+    if !server.unit.no_waiting && ctx.client.reply_mode == ReplyMode::On {
         // What was answered before comes before. (In a transaction its own reply waits there.)
         send_replies(ctx.client, &mut *wire);
     }
@@ -228,5 +228,8 @@ fn hold_forked_session(
 
 /// Sends a client what waits for it. Who does not take it is noticed when he is read from.
 fn send_replies(client: &mut Client, wire: &mut dyn Wire) {
-    let _noticed_later = wire.write_all(&client.reply.take());
+    let bytes = client.reply.take();
+    // Places in the output are counted from its beginning.
+    client.bytes_out += bytes.len() as u64;
+    let _noticed_later = wire.write_all(&bytes);
 }

@@ -261,9 +261,10 @@ impl Debugger {
     /// Shows a command before it runs.
     pub fn note_call(&self, vm: &mut Vm, args: &[&[u8]]) {
         let mut line = b"<redis>".to_vec();
+        let room = vm.notes().room() / 2;
         for arg in args.iter().take(ARGS_SHOWN) {
             line.push(b' ');
-            line.extend_from_slice(&arg[..arg.len().min(vm.notes().room())]);
+            line.extend_from_slice(&arg[..arg.len().min(room.saturating_sub(line.len()))]);
         }
         if args.len() > ARGS_SHOWN {
             line.extend_from_slice(format!(" ... ({} more)", args.len() - ARGS_SHOWN - 1).as_bytes());

@@ -222,7 +222,8 @@ pub(super) unsafe extern "C-unwind" fn breakpoint(l: State) -> c_int {
 /// `redis.debug`: shows its arguments to the user of the debugger, if there is one.
 pub(super) unsafe extern "C-unwind" fn debug(l: State) -> c_int {
     let ctx = context(l);
-    let room = (&(*ctx).watch.notes).room();
+    let notes = &raw mut (*ctx).watch.notes;
+    let room = (*notes).room();
     if !(*ctx).watch.active || room == 0 {
         return 0;
     }
@@ -241,8 +242,7 @@ pub(super) unsafe extern "C-unwind" fn debug(l: State) -> c_int {
         }
     }
     line.truncate(room);
-    let notes = &mut (*ctx).watch.notes;
-    notes.push(line);
+    (*notes).push(line);
     (*ctx).limiting = true;
     0
 }
@@ -252,7 +252,7 @@ pub(super) unsafe fn note_error(l: State, text: &[u8]) {
     let watch = &raw mut (*context(l)).watch;
     if (*watch).noting == Noting::Errors {
         let notes = &mut (*watch).notes;
-        notes.push([b"<error> ", text].concat());
+        notes.push([b"<error> ", &text[..text.len().min(notes.room() / 2)]].concat());
     }
 }
 
