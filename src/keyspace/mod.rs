@@ -469,6 +469,11 @@ impl Keyspace {
         &self.background
     }
 
+    /// Changes who drops things: a fork has no threads. Gives back who did.
+    pub fn replace_background(&mut self, background: Background) -> Background {
+        std::mem::replace(&mut self.background, background)
+    }
+
     /// Checks what must always hold; called at the end of units in tests and debug builds.
     pub fn check_invariants(&self) {
         for d in &self.dbs {

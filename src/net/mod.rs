@@ -13,6 +13,7 @@ use crate::server::client::Close;
 use crate::server::input::Turn;
 use crate::server::{NetOp, Server};
 use crate::sys::signals::{Signal, Signals};
+use crate::sys::wire::Wire;
 use connection::{Connection, Flow};
 use listener::Listeners;
 use mio::unix::SourceFd;
@@ -77,6 +78,7 @@ impl Reactor {
         };
         reactor.describe_listeners();
         reactor.server.listen_check = listener::probe;
+        reactor.server.open_wire = Some(|fd| Box::new(Wire::new(fd)));
         reactor.server.set_process_title();
         Ok(reactor)
     }

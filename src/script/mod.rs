@@ -3,6 +3,7 @@
 //! (`server/script.rs`). Knows no server and no client.
 
 pub mod cache;
+pub mod debugger;
 pub mod flags;
 pub mod functions;
 
@@ -11,7 +12,7 @@ use cache::{Cache, ScriptId};
 use flags::ScriptFlags;
 use functions::Functions;
 
-pub use crate::sys::lua::{Arg, Failure, Out, Returned as Ended, Step as ScriptStep};
+pub use crate::sys::lua::{Arg, Failure, Out, Returned as Ended, Step as ScriptStep, Vm as Machine};
 
 /// What runs.
 #[derive(Clone, Debug, PartialEq, Eq)]

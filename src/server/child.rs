@@ -145,13 +145,7 @@ impl Server {
         let begin_ns = self.clock.mono_ns();
         let server = &*self;
         let pid = fork::fork(|| server.run_child(job, writer, work))?;
-        let us = (self.clock.mono_ns() - begin_ns) / 1000;
-        self.stats.counters.forks += 1;
-        self.stats.counters.latest_fork_us = us;
-        let threshold_ms = self.config.latency_monitor_threshold;
-        if threshold_ms > 0 && us / 1000 >= threshold_ms {
-            self.stats.latency.add("fork", self.now.wall_ms / 1000, us / 1000);
-        }
+        self.note_fork(begin_ns);
         let keys = (0..self.keyspace.databases()).map(|db| self.keyspace.db(db).len() as u64).sum();
         let now_ms = self.now.mono_ms();
         self.child = Some(Child {
@@ -169,6 +163,17 @@ impl Server {
         // Syncs may have to rest while a child writes.
         self.update_durability();
         Ok(())
+    }
+
+    /// Counts a fork that began then (monotonic nanoseconds).
+    pub(super) fn note_fork(&mut self, begin_ns: u64) {
+        let us = (self.clock.mono_ns() - begin_ns) / 1000;
+        self.stats.counters.forks += 1;
+        self.stats.counters.latest_fork_us = us;
+        let threshold_ms = self.config.latency_monitor_threshold;
+        if threshold_ms > 0 && us / 1000 >= threshold_ms {
+            self.stats.latency.add("fork", self.now.wall_ms / 1000, us / 1000);
+        }
     }
 
     /// What the child does; its status.

@@ -57,6 +57,8 @@ pub struct Client {
     pub close: Option<Close>,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// SCRIPT DEBUG.
+    pub debug: DebugMode,
     /// CLIENT NO-EVICT.
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
@@ -147,6 +149,18 @@ pub enum ReplyMode {
     Skip,
 }
 
+/// SCRIPT DEBUG: how EVAL runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DebugMode {
+    /// As always.
+    #[default]
+    Off,
+    /// In the debugger, in a forked process.
+    Forked,
+    /// In the debugger, in the server: everybody waits.
+    Sync,
+}
+
 impl Client {
     /// A new client.
     pub fn new(id: u64, slot: usize, peer: Peer, now_ms: u64) -> Self {
@@ -171,6 +185,7 @@ impl Client {
             blocked: None,
             close: None,
             reply_mode: ReplyMode::On,
+            debug: DebugMode::Off,
             no_evict: false,
             no_touch: false,
             created_ms: now_ms,

@@ -12,6 +12,7 @@ const JOBS: &[Job] = &[
     (100, Server::sample_memory),
     (100, Server::tend_clients),
     (100, Server::check_child),
+    (100, Server::collect_sessions),
     (100, Server::save_if_due),
     (100, Server::tend_log),
     (100, Server::limit_tracking_table),

@@ -10,6 +10,7 @@ pub mod child;
 pub mod client;
 pub mod commands;
 pub mod cron;
+pub mod debugger;
 pub mod durable;
 pub mod gate;
 pub mod input;
@@ -173,6 +174,8 @@ pub struct Server {
     pub process: Process,
     /// Says whether the configured addresses can be listened on, given those that are listened on now.
     pub listen_check: ListenCheck,
+    /// The way past the event loop to a client, for the debugger of scripts.
+    pub open_wire: Option<debugger::OpenWire>,
     /// Memory figures.
     pub memory: memory::Memory,
     /// Peak sizes that CLIENT and INFO show.
@@ -279,6 +282,7 @@ impl Server {
             disk_error: None,
             process: Process::default(),
             listen_check: |_, _| Ok(()),
+            open_wire: None,
             memory: memory::Memory::default(),
             peaks: limits::Peaks {
                 reply_peak_reset_ms: Some(limits::PEAK_RESET_MS),

@@ -8,6 +8,7 @@
 use super::Server;
 use super::blocking::Blocked;
 use super::client::{Client, Clients, ReplyMode, Role};
+use super::debugger::Session;
 use super::gate::{Reject, bit};
 use super::multi::Queued;
 use super::table::{Command, Handler, ScriptSource};
@@ -17,6 +18,7 @@ use crate::command::spec::{Acl, Flags};
 use crate::resp::{Args, OwnedArgs, Proto, Reply};
 use crate::script::flags::{ScriptFlags, of_script};
 use crate::script::{Arg, Failure, Out, ScriptStep as Step, Scripts, What};
+use crate::sys::fork::Pid;
 use crate::util::num;
 use std::sync::Arc;
 
@@ -57,6 +59,10 @@ pub struct Runner {
     queue: Option<std::vec::IntoIter<Queued>>,
     /// Monotonic nanoseconds at which the parked script's slice is over.
     slice_end_ns: u64,
+    /// The session in which the running script is debugged.
+    pub(super) session: Option<Box<Session>>,
+    /// Children that hold such sessions.
+    pub(super) forked_sessions: Vec<Pid>,
 }
 
 /// A call that goes on later.
@@ -79,6 +85,8 @@ impl Runner {
             calls: Vec::new(),
             queue: None,
             slice_end_ns: 0,
+            session: None,
+            forked_sessions: Vec::new(),
         }
     }
 
@@ -220,8 +228,9 @@ impl Server {
         self.runner.scripts.begin(what, flags, read_only, self.now.mono_ns);
         let of_script = self.runner.client.as_mut().expect("no script runs");
         of_script.act_for(client);
+        self.begin_debugging();
         let step = self.runner.scripts.vm().start();
-        let may_park = client.slot != usize::MAX || self.replaying;
+        let may_park = (client.slot != usize::MAX || self.replaying) && !self.is_debugging();
         if self.drive(step, may_park) { self.end_script(client, command) } else { Ok(Outcome::Park) }
     }
 
@@ -231,6 +240,8 @@ impl Server {
             step = match step {
                 Step::Call => self.call_of_script(),
                 Step::MayRun => self.may_script_run(),
+                Step::Line => self.debug_line(),
+                Step::Interrupt if self.is_debugging() => self.debug_interrupt(),
                 Step::Interrupt if may_park && self.is_slice_over() => return false,
                 Step::Interrupt => self.runner.scripts.vm().proceed(),
                 Step::Done => return true,
@@ -266,18 +277,8 @@ impl Server {
     fn call_of_script(&mut self) -> Step {
         let mut client = self.runner.client.take().expect("one command of a script runs at a time");
         let mut args = std::mem::take(&mut self.runner.args);
-        let vm = self.runner.scripts.vm();
-        fill(&mut args, vm.args());
-        client.reply.proto = if vm.resp() == 3 { Proto::Resp3 } else { Proto::Resp2 };
-        let muted = !vm.propagates();
-        match self.admit_of_script(&client, args.as_args()) {
-            Ok(command) => {
-                let outer = std::mem::replace(&mut self.unit.muted, muted);
-                self.call_without_waiting(&mut client, command, args.as_args());
-                self.unit.muted = outer;
-            }
-            Err(error) => self.reply_error(&mut client, &error),
-        }
+        fill(&mut args, self.runner.scripts.vm().args());
+        self.run_for_script(&mut client, args.as_args());
         self.runner.args = args;
         let vm = self.runner.scripts.vm();
         let step = match client.reply.plain() {
@@ -287,6 +288,42 @@ impl Server {
         client.reply.clear();
         self.runner.client = Some(client);
         step
+    }
+
+    /// Runs the command that the user of the debugger wants, as if the script had called it.
+    pub(super) fn run_for_debugger(&mut self, words: &[Vec<u8>]) {
+        let mut client = self.runner.client.take().expect("no command of the script runs");
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        self.run_for_script(&mut client, OwnedArgs::from_slices(&words).as_args());
+        client.reply.clear();
+        self.runner.client = Some(client);
+    }
+
+    /// Runs a command of the script; its reply is in the output of `client`, which has no other.
+    fn run_for_script(&mut self, client: &mut Client, args: Args<'_>) {
+        let vm = self.runner.scripts.vm();
+        client.reply.proto = if vm.resp() == 3 { Proto::Resp3 } else { Proto::Resp2 };
+        let muted = !vm.propagates();
+        let mark = client.reply.mark();
+        if let Some((debugger, vm)) = self.showing_debugger() {
+            debugger.note_call(vm, &args.iter().collect::<Vec<_>>());
+        }
+        match self.admit_of_script(client, args) {
+            Ok(command) => {
+                let outer = std::mem::replace(&mut self.unit.muted, muted);
+                self.call_without_waiting(client, command, args);
+                self.unit.muted = outer;
+                if let Some((debugger, vm)) = self.showing_debugger() {
+                    debugger.note_reply(vm, &client.reply.since(mark));
+                }
+            }
+            Err(error) => {
+                if let Some((debugger, vm)) = self.showing_debugger() {
+                    debugger.note_refusal(vm, error.as_bytes());
+                }
+                self.reply_error(client, &error);
+            }
+        }
     }
 
     /// What keeps a command from running in the script.

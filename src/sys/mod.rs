@@ -15,3 +15,4 @@ pub mod lua; // the machine that runs scripts
 pub mod panic; // reports of broken invariants
 pub mod process; // this process as the system sees it
 pub mod signals; // signals that steer the server
+pub mod wire; // a connection past the event loop

@@ -94,6 +94,12 @@ impl Signals {
     }
 }
 
+/// Whether a signal that asks for the end of the process has come and was not taken yet.
+pub fn end_asked() -> bool {
+    let ends = |signal: Signal| matches!(signal, Signal::Interrupt | Signal::Terminate);
+    KNOWN.iter().zip(&PENDING).any(|((signal, _), came)| ends(*signal) && came.load(Ordering::Acquire))
+}
+
 /// Lets a signal have no effect.
 pub fn ignore(signal: libc::c_int) {
     // SAFETY: no handler of ours is involved.

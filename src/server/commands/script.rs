@@ -6,9 +6,10 @@ use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Acl, Begin, Find, Flags, KeySpec, SPEC, Spec, access};
 use crate::script::What;
 use crate::script::cache::{Origin, ScriptId};
-use crate::server::ServerCtx;
+use crate::server::client::DebugMode;
 use crate::server::script::NOT_ALLOWED;
 use crate::server::table::{Handler, ScriptSource};
+use crate::server::{Server, ServerCtx};
 
 /// Flags of all rows that run scripts.
 const RUNNER: Flags = Flags::NOSCRIPT
@@ -99,7 +100,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             name: "script|debug",
             arity: 3,
             since: "3.2.0",
-            summary: "Chooses the debug mode of scripts.",
+            summary: "Lets EVAL run in the debugger, in a forked process (YES) or in the server (SYNC).",
             usage: "<YES | SYNC | NO>",
             ..SUBCOMMAND
         },
@@ -206,11 +207,11 @@ pub(super) fn key_count(ctx: &ServerCtx<'_>, not_a_number: CmdError) -> Result<u
 }
 
 fn eval(ctx: &mut ServerCtx<'_>) -> CmdResult {
-    run_body(ctx, Mode::Any)
+    debug_or_run_body(ctx, Mode::Any)
 }
 
 fn eval_ro(ctx: &mut ServerCtx<'_>) -> CmdResult {
-    run_body(ctx, Mode::ReadOnly)
+    debug_or_run_body(ctx, Mode::ReadOnly)
 }
 
 fn evalsha(ctx: &mut ServerCtx<'_>) -> CmdResult {
@@ -219,6 +220,13 @@ fn evalsha(ctx: &mut ServerCtx<'_>) -> CmdResult {
 
 fn evalsha_ro(ctx: &mut ServerCtx<'_>) -> CmdResult {
     run_sha(ctx, Mode::ReadOnly)
+}
+
+fn debug_or_run_body(ctx: &mut ServerCtx<'_>, mode: Mode) -> CmdResult {
+    match ctx.client.debug {
+        DebugMode::Off => run_body(ctx, mode),
+        _ => Server::debug_script(ctx, |ctx| run_body(ctx, mode)),
+    }
 }
 
 fn run_body(ctx: &mut ServerCtx<'_>, mode: Mode) -> CmdResult {
@@ -240,6 +248,9 @@ fn run_sha(ctx: &mut ServerCtx<'_>, mode: Mode) -> CmdResult {
     let id = ctx.server.runner.scripts.cache.find_sha(ctx.args.get(1));
     if id.is_none() && ctx.args.get(1).len() != 40 {
         return Err(NO_SCRIPT);
+    }
+    if ctx.client.debug != DebugMode::Off {
+        return Err(CmdError::new("ERR Please use EVAL instead of EVALSHA for debugging"));
     }
     let key_count = key_count(ctx, error::NOT_INTEGER)?;
     run(ctx, id.ok_or(NO_SCRIPT)?, key_count, mode)
@@ -263,15 +274,16 @@ fn run(ctx: &mut ServerCtx<'_>, id: ScriptId, key_count: usize, mode: Mode) -> C
 }
 
 fn debug(ctx: &mut ServerCtx<'_>) -> CmdResult {
-    let mode = ctx.args.get(2);
-    if is(mode, "no") {
-        ctx.client.reply.ok();
-        return Ok(Outcome::Done);
+    const MODES: [(&str, DebugMode); 3] =
+        [("no", DebugMode::Off), ("yes", DebugMode::Forked), ("sync", DebugMode::Sync)];
+    if !ctx.client.reply.is_empty() {
+        return Err(CmdError::new("ERR SCRIPT DEBUG must be called outside a pipeline"));
     }
-    Err(match is(mode, "yes") || is(mode, "sync") {
-        true => CmdError::new("ERR The Lua debugger is not available in this server"),
-        false => CmdError::new("ERR Use SCRIPT DEBUG YES/SYNC/NO"),
-    })
+    let mode = MODES.iter().find(|(name, _)| is(ctx.args.get(2), name));
+    let (_, mode) = mode.ok_or(CmdError::new("ERR Use SCRIPT DEBUG YES/SYNC/NO"))?;
+    ctx.client.debug = *mode;
+    ctx.client.reply.ok();
+    Ok(Outcome::Done)
 }
 
 fn exists(ctx: &mut ServerCtx<'_>) -> CmdResult {
@@ -334,8 +346,10 @@ fn show(ctx: &mut ServerCtx<'_>) -> CmdResult {
 
 fn help(ctx: &mut ServerCtx<'_>) -> CmdResult {
     const LINES: &[&str] = &[
-        "DEBUG NO",
-        "    Leave the debug mode. The other modes (YES, SYNC) are refused: there is no debugger.",
+        "DEBUG (YES|SYNC|NO)",
+        "    Choose how EVAL runs on this connection: in the debugger in a forked process,",
+        "    whose changes are thrown away (YES), in the debugger in the server, which",
+        "    waits meanwhile (SYNC), or as always (NO).",
         "EXISTS <sha1> [<sha1> ...]",
         "    Tell for each digest whether its script is in the cache.",
         "FLUSH [ASYNC|SYNC]",

@@ -120,6 +120,7 @@ impl Server {
             return false;
         }
         self.kill_child_now();
+        self.kill_sessions();
         let by_points = self.has_save_points() && !asked.contains(ShutdownFlags::NOSAVE);
         if (by_points || asked.contains(ShutdownFlags::SAVE)) && !self.is_loading() {
             log::info!(target: "aikv", "Saving the final RDB snapshot before exiting.");

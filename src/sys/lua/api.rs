@@ -1,12 +1,12 @@
 //! The `redis` table: calls of commands, replies, logging; the hook that stops long scripts; where errors
 //! were raised.
 
-use super::convert;
 use super::state::{
     CFunction, State, buffer, bytes_at, c, context, error_on_top, push, push_field_table, set_field,
     set_function, set_number, set_string,
 };
 use super::vm::{Input, Role, Step, suspend};
+use super::{convert, debug};
 use mlua::ffi;
 use sha1::Digest;
 use std::ffi::c_int;
@@ -43,8 +43,11 @@ const FUNCTIONS: &[(&[u8], CFunction)] = &[
 ];
 
 /// Further ones in scripts: left from times when scripts were replicated whole, and for the debugger.
-const SCRIPT_FUNCTIONS: &[(&[u8], CFunction)] =
-    &[(b"replicate_commands", replicate_commands), (b"breakpoint", breakpoint), (b"debug", debug)];
+const SCRIPT_FUNCTIONS: &[(&[u8], CFunction)] = &[
+    (b"replicate_commands", replicate_commands),
+    (b"breakpoint", debug::breakpoint),
+    (b"debug", debug::debug),
+];
 
 /// Pushes the `redis` table.
 pub(super) unsafe fn push_table(l: State, role: Role) {
@@ -80,8 +83,14 @@ pub(super) unsafe fn add_common(l: State) {
     set_number(l, b"REDIS_VERSION_NUM", VERSION_NUMBER);
 }
 
-/// Pushes an error object. A text that begins with `-` has a code (or is a text of one word).
+/// Pushes an error object, and tells the debugger, if there is one. See [`push_error_object`].
 pub(super) unsafe fn push_error(l: State, text: &[u8]) {
+    debug::note_error(l, text);
+    push_error_object(l, text);
+}
+
+/// Pushes an error object. A text that begins with `-` has a code (or is a text of one word).
+pub(super) unsafe fn push_error_object(l: State, text: &[u8]) {
     let text = match text.iter().rposition(|b| !matches!(b, b'\r' | b'\n')) {
         Some(last) => &text[..=last],
         None => b"",
@@ -262,17 +271,6 @@ unsafe extern "C-unwind" fn replicate_commands(l: State) -> c_int {
     1
 }
 
-/// Without a debugger there is nothing to stop for.
-unsafe extern "C-unwind" fn breakpoint(l: State) -> c_int {
-    ffi::lua_pushboolean(l, 0);
-    1
-}
-
-/// Without a debugger nobody reads it.
-unsafe extern "C-unwind" fn debug(_: State) -> c_int {
-    0
-}
-
 // ---- errors and the hook ----
 
 /// Makes an error an object and notes where it was raised: at the function that raised it, or its caller
@@ -330,7 +328,12 @@ pub(super) unsafe extern "C-unwind" fn hook(l: State, _: *mut ffi::lua_Debug) {
     }
     ffi::lua_sethook(l, Some(hook), ffi::LUA_MASKLINE, 0);
     ffi::lua_sethook((*ctx).main, Some(hook), ffi::LUA_MASKLINE, 0);
-    let why = (*ctx).killed.unwrap_or("");
+    raise_killed(l)
+}
+
+/// Raises the error for which the script has to end.
+pub(super) unsafe fn raise_killed(l: State) -> ! {
+    let why = (*context(l)).killed.unwrap_or("");
     raise(l, why.as_bytes())
 }
 

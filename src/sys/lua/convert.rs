@@ -117,7 +117,7 @@ fn float(line: &[u8]) -> f64 {
 unsafe fn push_reply_error(l: State, line: &[u8]) {
     match line.contains(&b' ') {
         true => push_field_table(l, b"err", line),
-        false => super::api::push_error(l, line),
+        false => super::api::push_error_object(l, line),
     }
     ffi::lua_pushboolean(l, 1);
     set_field(l, b"ignore_error_stats_update");

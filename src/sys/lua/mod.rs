@@ -15,6 +15,7 @@ mod api;
 mod base;
 mod bits;
 mod convert;
+mod debug;
 mod json;
 mod json_decode;
 mod msgpack;
@@ -27,5 +28,6 @@ mod tests;
 mod vm;
 
 pub use convert::Out;
+pub use debug::{Frame, NOTES_BYTES_MAX, Notes, Noting, Stop};
 pub use register::Registration;
 pub use vm::{Arg, Failure, Function, Returned, Role, Step, Vm};

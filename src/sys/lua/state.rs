@@ -64,6 +64,8 @@ pub(super) struct Context {
     pub random: u64,
     /// Functions that the library that is being loaded has registered.
     pub registered: Option<Vec<Registration>>,
+    /// What a debugger wants.
+    pub watch: super::debug::Watch,
     /// The settings of `cjson`.
     pub json: *mut super::json::Settings,
     originals: [Option<CFunction>; ORIGINALS],
@@ -84,6 +86,7 @@ impl Context {
             buffer: Vec::new(),
             random,
             registered: None,
+            watch: super::debug::Watch::default(),
             json: std::ptr::null_mut(),
             originals: [None; ORIGINALS],
         }

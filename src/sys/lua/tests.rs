@@ -93,6 +93,7 @@ impl World {
                     self.patience -= 1;
                     self.vm.proceed()
                 }
+                Step::Line => unreachable!("nothing is debugged"),
                 Step::Done => break,
             };
         }

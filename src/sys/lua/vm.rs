@@ -69,6 +69,9 @@ pub enum Step {
     MayRun,
     /// It has run for a while; [`Vm::proceed`] or [`Vm::kill`] goes on.
     Interrupt,
+    /// It is about to begin a line, or has run for a while: it is debugged ([`Vm::watch_lines`]).
+    /// [`Vm::proceed`], [`Vm::evaluate`] or [`Vm::kill`] goes on.
+    Line,
     /// It has ended: [`Vm::returned`] tells how.
     Done,
 }
@@ -85,6 +88,8 @@ pub(super) enum Input {
     Proceed,
     /// Raise this error, wherever it is.
     Kill(&'static str),
+    /// Evaluate code beside the script, then stop again; it lives until the next step.
+    Evaluate(*const super::debug::Evaluation),
 }
 
 /// An argument of a call.
@@ -164,6 +169,10 @@ impl Vm {
     fn main(&self) -> State {
         // SAFETY: the context lives as long as `self`.
         unsafe { (*self.context).main }
+    }
+
+    pub(super) fn context(&self) -> *mut Context {
+        self.context
     }
 
     /// Bytes the state holds.
@@ -269,6 +278,9 @@ impl Vm {
         unsafe {
             ((*ctx).resp, (*ctx).repl, (*ctx).killed) = (2, api::REPL_ALL, None);
             *(*ctx).json = super::json::Settings::default();
+            if (*ctx).watch.active {
+                (*ctx).watch = super::debug::Watch::default();
+            }
             match watched {
                 true => ffi::lua_sethook(l, Some(api::hook), ffi::LUA_MASKCOUNT, state::HOOK_INSTRUCTIONS),
                 false => ffi::lua_sethook(l, None, 0, 0),
@@ -303,7 +315,7 @@ impl Vm {
     }
 
     #[inline]
-    fn resume(&mut self, input: Input) -> Step {
+    pub(super) fn resume(&mut self, input: Input) -> Step {
         // SAFETY: the context lives; the limit holds only here, where errors are caught on the fiber.
         unsafe { (*self.context).limiting = true };
         let step = match self.fiber.resume(input) {
