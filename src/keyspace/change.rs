@@ -167,7 +167,8 @@ impl ChangeLog {
         std::mem::take(&mut self.entries)
     }
 
-    /// Gives back changes that were taken to be looked at, before there were others.
+    /// Gives back changes that were taken to be looked at, or the memory they were in, before there were
+    /// others.
     pub fn put_back(&mut self, changes: Vec<Change>) {
         assert!(self.entries.is_empty(), "nothing changes while the log is looked at");
         self.entries = changes;

@@ -83,7 +83,7 @@ impl<'a> Args<'a> {
     /// A copy that outlives the input buffer (queued, blocked and propagated commands).
     pub fn to_owned(&self) -> OwnedArgs {
         let mut owned = OwnedArgs::default();
-        (0..self.len()).for_each(|i| owned.push_from(self, i));
+        owned.fill(self);
         owned
     }
 }
@@ -116,6 +116,15 @@ impl OwnedArgs {
         self.buf.clear();
         self.args.clear();
         self.big.clear();
+    }
+
+    /// Copies arguments, into the memory it has.
+    pub fn fill(&mut self, args: &Args<'_>) {
+        self.clear();
+        let copied = args.args.iter().filter(|arg| arg.start != Arg::BIG);
+        self.buf.reserve(copied.map(|arg| arg.len as usize).sum());
+        self.args.reserve(args.len());
+        (0..args.len()).for_each(|i| self.push_from(args, i));
     }
 
     /// Adds an argument by copy.

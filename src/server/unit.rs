@@ -10,8 +10,11 @@ use crate::command::spec::Flags;
 use crate::keyspace::change::{Change, ChangeLog, Effect, listener};
 use crate::resp::{Args, OwnedArgs};
 
-/// Room for effects that is kept from one unit to the next.
+/// Room for effects and changes that is kept from one unit to the next.
 const OPS_KEPT: usize = 1024;
+/// Copies of arguments whose memory is kept, and the bytes that each may have.
+const SPARES_MAX: usize = 16;
+const SPARE_BYTES_MAX: usize = 4096;
 
 /// The running unit.
 #[derive(Default)]
@@ -38,12 +41,23 @@ pub struct Unit {
     pub(super) pushed: Vec<(usize, u64)>,
     /// Effects to be propagated, in order, with their databases.
     ops: Vec<(usize, OwnedArgs)>,
+    /// Memory for further ones.
+    spares: Vec<OwnedArgs>,
 }
 
 impl Unit {
     /// Keeps the unit open beyond the call that entered it: a parked script goes on in it.
     pub(super) fn hold(&mut self) {
         self.depth += 1;
+    }
+
+    /// Keeps the memory of effects that were written.
+    fn keep_spares(&mut self, written: impl Iterator<Item = OwnedArgs>) {
+        for args in written {
+            if self.spares.len() < SPARES_MAX && args.memory_bytes() <= SPARE_BYTES_MAX {
+                self.spares.push(args);
+            }
+        }
     }
 
     /// Adds a command that nobody ran (DEBUG REPLICATE).
@@ -70,7 +84,9 @@ impl Unit {
             Propagate::Never => {}
             Propagate::Verbatim | Propagate::Always => {
                 changes.move_implicit(&mut self.ops);
-                self.ops.push((db, args.to_owned()));
+                let mut copy = self.spares.pop().unwrap_or_default();
+                copy.fill(&args);
+                self.ops.push((db, copy));
             }
             Propagate::As(commands) => {
                 changes.move_implicit(&mut self.ops);
@@ -185,14 +201,15 @@ impl Server {
             let mut propagation = std::mem::take(&mut self.propagation);
             self.append_to_log(propagation.write(&ops, taken));
             self.propagation = propagation;
-            ops.clear();
+            self.unit.keep_spares(ops.drain(..).map(|(_, args)| args));
         }
         if ops.capacity() <= OPS_KEPT {
             // The next unit writes to the same memory.
             self.unit.ops = ops;
         }
         let told = std::mem::take(&mut self.unit.told);
-        for (i, change) in self.keyspace.changes.take().into_iter().enumerate() {
+        let mut changes = self.keyspace.changes.take();
+        for (i, change) in changes.drain(..).enumerate() {
             if self.aof.gating {
                 self.unsynced.note_change(&change, self.aof.appended);
             }
@@ -203,6 +220,9 @@ impl Server {
             if !self.watches.is_empty() && !self.mark_watchers(&change) {
                 self.late_changes.push(change);
             }
+        }
+        if changes.capacity() <= OPS_KEPT {
+            self.keyspace.changes.put_back(changes);
         }
         self.gate_pushes();
         self.serve_ready();
