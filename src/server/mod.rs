@@ -10,6 +10,7 @@ pub mod child;
 pub mod client;
 pub mod commands;
 pub mod cron;
+pub mod defrag;
 pub mod durable;
 pub mod gate;
 pub mod input;
@@ -129,6 +130,8 @@ pub struct Server {
     pub propagation: Propagation,
     /// What is counted.
     pub stats: Stats,
+    /// Active defragmentation.
+    pub defrag: defrag::Defrag,
     /// The clock.
     pub clock: Clock,
     /// Its last reading.
@@ -257,6 +260,7 @@ impl Server {
             runner,
             propagation: Propagation::default(),
             stats,
+            defrag: defrag::Defrag::default(),
             clock,
             now: Now::default(),
             pending_writes: Vec::new(),
