@@ -1,7 +1,7 @@
 //! Publish/subscribe: who listens to which channels, patterns and shard channels. It knows no server, no
 //! socket and no protocol: subscribers are slots, and what they are sent is written by `server/push.rs`.
 
-use crate::collections::relocate::rebuild_set;
+use crate::collections::relocate::{rebuild_set, relocate_vec};
 use crate::sys::defrag::Mover;
 use crate::util::glob::{self, Case};
 use std::collections::{BTreeSet, HashMap};
@@ -86,8 +86,37 @@ impl Subscriptions {
 /// Names with more subscribers stay where they are: all would have to be told.
 const MOVED_SUBSCRIBERS_MAX: usize = 64;
 
-/// The subscribers of one name, by slot: sending walks slots in order.
-pub type Subscribers = BTreeSet<usize>;
+/// The subscribers of one name, sorted: sending walks slots in order. Most names have one or two, and then a
+/// block of exact size is a tenth of a tree's.
+#[derive(Default)]
+pub struct Subscribers(Vec<usize>);
+
+impl Subscribers {
+    /// Their slots.
+    pub fn slots(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// Adds a slot. False if it is there.
+    fn insert(&mut self, slot: usize) -> bool {
+        let Err(place) = self.0.binary_search(&slot) else { return false };
+        if self.0.is_empty() {
+            self.0.reserve_exact(1);
+        }
+        self.0.insert(place, slot);
+        true
+    }
+
+    /// Takes a slot out. False if it is not there.
+    fn remove(&mut self, slot: usize) -> bool {
+        let Ok(place) = self.0.binary_search(&slot) else { return false };
+        self.0.remove(place);
+        if self.0.len() < self.0.capacity() / 4 {
+            self.0.shrink_to(self.0.capacity() / 2);
+        }
+        true
+    }
+}
 
 /// Everyone's subscriptions.
 #[derive(Default)]
@@ -114,7 +143,7 @@ impl Pubsub {
 
     /// Number of subscribers of a name.
     pub fn subscribers(&self, kind: Kind, name: &[u8]) -> usize {
-        self.get(kind, name).map_or(0, BTreeSet::len)
+        self.get(kind, name).map_or(0, |subscribers| subscribers.slots().len())
     }
 
     /// The subscribers of a name.
@@ -162,9 +191,9 @@ impl Pubsub {
         own.bytes -= name.len() + SUBSCRIPTION_BYTES;
         let listeners = &mut self.names[kind as usize];
         let subscribers = listeners.get_mut(name).expect("a subscribed name is registered");
-        let was_there = subscribers.remove(&slot);
+        let was_there = subscribers.remove(slot);
         assert!(was_there, "a client's subscriptions and the registry agree");
-        if subscribers.is_empty() {
+        if subscribers.slots().is_empty() {
             listeners.remove(name);
         }
         self.clients -= usize::from(own.is_empty());
@@ -181,13 +210,13 @@ impl Pubsub {
         mover: &mut Mover,
     ) -> Option<(Name, Vec<usize>)> {
         let listeners = &mut self.names[kind as usize];
-        rebuild_set(listeners.get_mut(name)?, mover);
+        relocate_vec(&mut listeners.get_mut(name)?.0, mover);
         let (shared, subscribers) = listeners.get_key_value(name)?;
-        if subscribers.len() > MOVED_SUBSCRIBERS_MAX || !mover.wants(shared.as_ptr()) {
+        if subscribers.slots().len() > MOVED_SUBSCRIBERS_MAX || !mover.wants(shared.as_ptr()) {
             mover.misses += 1;
             return None;
         }
-        let slots = subscribers.iter().copied().collect();
+        let slots = subscribers.slots().to_vec();
         let (old, subscribers) = listeners.remove_entry(name)?;
         let new = Name::from(&*old);
         listeners.insert(new.clone(), subscribers);

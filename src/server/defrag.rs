@@ -241,14 +241,15 @@ impl Server {
         if threshold_ms > 0 && ms >= threshold_ms {
             self.stats.latency.add("active-defrag-cycle", self.now.wall_ms / 1000, ms);
         }
+        let (moved, ms) = (self.defrag.totals.hits - work.hits, (now_ns - work.began_ns) / 1_000_000);
+        self.defrag.work = Some(work);
         if step == Step::End {
-            let (moved, ms) = (self.defrag.totals.hits - work.hits, (now_ns - work.began_ns) / 1_000_000);
             log::debug!(target: "aikv", "Active defragmentation done in {ms} ms, {moved} blocks moved");
             self.defrag.set_running(0, now_ns);
             // Whether another scan is needed is decided at once.
             self.defrag.decided_ns = 0;
+            self.decide(now_ns);
         }
-        self.defrag.work = Some(work);
     }
 
     /// One step, of some microseconds.
@@ -312,6 +313,12 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::server::client::Peer;
+    use crate::sys::background::Background;
+    use crate::sys::clock::Clock;
+    use crate::sys::defrag::Select;
+    use crate::util::rng::Rng;
 
     #[test]
     fn the_effort_rises_between_the_thresholds() {
@@ -331,5 +338,174 @@ mod tests {
         {
             assert_eq!(period_ns(running, hz) / 1000, period_us);
         }
+    }
+
+    const CLIENTS: u64 = 5;
+
+    /// A server without sockets.
+    struct World {
+        server: Server,
+        slots: Vec<usize>,
+        work: Option<Work>,
+    }
+
+    impl World {
+        /// With `select`, blocks are moved between the commands.
+        fn new(select: Option<Select>) -> World {
+            let server = Server::new(Config::default(), Clock::fake(1 << 40), 7, Background::inline());
+            let mut server = server.unwrap();
+            let slots = (0..CLIENTS)
+                .map(|_| server.accept(Peer { is_local: true, ..Peer::default() }).unwrap())
+                .collect();
+            let settings = server.defrag_settings();
+            let work = select.map(|select| Work {
+                mover: Mover::new(select),
+                settings,
+                stage: Stage::Keyspace,
+                walk: Walk::default(),
+                began_ns: 0,
+                hits: 0,
+            });
+            World { server, slots, work }
+        }
+
+        /// Runs a request and gives what all clients are sent.
+        fn run(&mut self, client: usize, request: &str, wait_ms: u64) -> Vec<Vec<u8>> {
+            self.server.clock.advance(wait_ms * 1_000_000);
+            self.server.begin_turn();
+            let slot = self.slots[client];
+            self.server.clients.get_mut(slot).unwrap().input.feed(format!("{request}\r\n").as_bytes());
+            self.server.run(slot);
+            self.server.run_cron();
+            while self.server.before_sleep() {}
+            for slot in std::mem::take(&mut self.server.resumed) {
+                self.server.run(slot);
+            }
+            if let Some(work) = &mut self.work {
+                for _ in 0..25 {
+                    let _ = self.server.defragment_some(work);
+                }
+            }
+            self.slots.iter().map(|slot| output(&mut self.server, *slot)).collect()
+        }
+    }
+
+    fn output(server: &mut Server, slot: usize) -> Vec<u8> {
+        let reply = &mut server.clients.get_mut(slot).unwrap().reply;
+        let (pending, mut slices) = (reply.pending_bytes(), Vec::new());
+        reply.slices(1000, pending, &mut slices);
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        reply.advance(pending);
+        bytes
+    }
+
+    /// A request with keys, members and values from small ranges; `?` stands for a number below 40, `*` for a
+    /// text of up to 300 bytes.
+    fn some_request(rng: &mut Rng) -> String {
+        const REQUESTS: &[&str] = &[
+            "SET s? *",
+            "SET s? * PX ?",
+            "APPEND s? *",
+            "GET s?",
+            "COPY s? s? REPLACE",
+            "RENAME s? s?",
+            "DEL s? h? S? z? l?",
+            "PEXPIRE z? ?0",
+            "RPUSH l? a?a * ? b b",
+            "LPUSH l? * ?",
+            "LRANGE l? 0 -1",
+            "LREM l? 0 b",
+            "LPOP l? ?",
+            "LINSERT l? BEFORE b *",
+            "HSET h? f? * f? ? g? *",
+            "HSET H f?? *",
+            "HPEXPIRE h? ?0 FIELDS 1 f?",
+            "HPERSIST h? FIELDS 1 f?",
+            "HGETALL h?",
+            "HDEL h? f? g?",
+            "SADD S? m? n? ? o?",
+            "SADD big m?? n??",
+            "SPOP S? 2",
+            "SPOP big ?",
+            "SSCAN big ?",
+            "ZADD z? ? m? ? n? ?.5 o?",
+            "ZADD zig ? m?? ?.25 n??",
+            "ZRANGE zig 0 -1 WITHSCORES",
+            "ZREMRANGEBYRANK zig ? ?",
+            "ZREM z? m? n?",
+            "ZRANGEBYSCORE zig ? ?",
+            "XADD x? * f? * g ?",
+            "XTRIM x? MAXLEN ?",
+            "XGROUP CREATE x? g? 0",
+            "XREADGROUP GROUP g? c? COUNT ? STREAMS x? >",
+            "XACK x? g? 1-1",
+            "XRANGE x? - +",
+            "SCAN ? COUNT ?",
+            "RANDOMKEY",
+            "EVAL return{KEYS[1],#redis.call('keys','s*')} 1 k?",
+            "SCRIPT LOAD return'?*'",
+            "PUBLISH c? *",
+            "SPUBLISH c? *",
+            "DBSIZE",
+        ];
+        let mut out = String::new();
+        for c in REQUESTS[rng.below(REQUESTS.len() as u64) as usize].chars() {
+            match c {
+                '?' => out.push_str(&rng.below(40).to_string()),
+                '*' if !out.ends_with("x") && !out.ends_with("'s") => {
+                    out.push_str(&"v".repeat(1 + rng.below(300) as usize));
+                }
+                c => out.push(c),
+            }
+        }
+        out
+    }
+
+    /// Who asks for what: commands, transactions, waiting, subscriptions.
+    fn some_turn(rng: &mut Rng) -> (usize, String) {
+        let number = rng.below(8);
+        match rng.below(20) {
+            0 => (1, format!("WATCH s{number} l{number}")),
+            1 => (1, ["MULTI", "EXEC", "DISCARD"][rng.below(3) as usize].to_owned()),
+            2 => (1, some_request(rng)),
+            3 => (2, format!("BLPOP l{number} l{} 0.02", rng.below(8))),
+            4 => (3, format!("{} c{number}", ["SUBSCRIBE", "UNSUBSCRIBE"][rng.below(2) as usize])),
+            5 => (3, format!("{} c{number}", ["SSUBSCRIBE", "PSUBSCRIBE"][rng.below(2) as usize])),
+            6 => (4, format!("BZPOPMIN z{number} 0.02")),
+            _ => (0, some_request(rng)),
+        }
+    }
+
+    /// Two servers get the same requests; in one of them everything is moved all the time.
+    #[test]
+    fn clients_do_not_notice_moves() {
+        let seed = std::env::var("AIKV_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(23);
+        println!("AIKV_TEST_SEED={seed}");
+        let mut rng = Rng::from_seed(seed);
+        let mut still = World::new(None);
+        let mut moving = World::new(Some(Select::Everything));
+        let options = "CONFIG SET hash-max-listpack-entries 8 set-max-listpack-entries 8 \
+            set-max-intset-entries 8 zset-max-listpack-entries 8 list-max-listpack-size 4 \
+            stream-node-max-entries 5 active-defrag-max-scan-fields 20 notify-keyspace-events KEA \
+            list-compress-depth 1";
+        for world in [&mut still, &mut moving] {
+            assert_eq!(world.run(0, options, 0)[0], b"+OK\r\n");
+        }
+        for round in 0..6_000 {
+            let (client, request) = some_turn(&mut rng);
+            let wait_ms = [0, 0, 0, 7, 60][rng.below(5) as usize];
+            let wanted = still.run(client, &request, wait_ms);
+            let got = moving.run(client, &request, wait_ms);
+            if got != wanted {
+                let text = |replies: &[Vec<u8>]| String::from_utf8_lossy(&replies.concat()).into_owned();
+                panic!("round {round}: {request}\nmoving: {}\nstill: {}", text(&got), text(&wanted));
+            }
+        }
+        for world in [&mut still, &mut moving] {
+            world.server.keyspace.check_invariants();
+        }
+        assert_eq!(still.run(0, "DEBUG DIGEST", 0)[0], moving.run(0, "DEBUG DIGEST", 0)[0]);
+        let work = moving.work.unwrap();
+        assert!(work.mover.hits > 10_000, "{} hits", work.mover.hits);
     }
 }

@@ -257,9 +257,39 @@ impl SmallBin {
     }
 
     fn free_bytes(&self) -> usize {
-        let read = |stat: &Option<Mib<6>>| stat.as_ref().and_then(|stat| stat.read::<usize>()).unwrap_or(0);
-        (read(&self.slabs) * self.blocks_per_slab).saturating_sub(read(&self.blocks)) * self.size
+        self.fill().free() * self.size
     }
+
+    fn fill(&self) -> BinFill {
+        let read = |stat: &Option<Mib<6>>| stat.as_ref().and_then(|stat| stat.read::<usize>()).unwrap_or(0);
+        let (slabs, used) = (read(&self.slabs), read(&self.blocks));
+        BinFill { size: self.size, slabs, room: slabs * self.blocks_per_slab, used }
+    }
+}
+
+/// How full the slabs of one size of blocks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BinFill {
+    /// Bytes of a block.
+    pub size: usize,
+    /// Number of slabs.
+    pub slabs: usize,
+    /// Number of blocks for which they have room.
+    pub room: usize,
+    /// Number of blocks in use, or kept by the threads' caches.
+    pub used: usize,
+}
+
+impl BinFill {
+    /// Number of free blocks.
+    pub fn free(&self) -> usize {
+        self.room.saturating_sub(self.used)
+    }
+}
+
+/// How full the slabs are, of all sizes that have some, the smallest first; as of the last [`stats`].
+pub fn bin_fills() -> Vec<BinFill> {
+    SMALL_BINS.with(|bins| bins.iter().map(SmallBin::fill).filter(|fill| fill.slabs > 0).collect())
 }
 
 /// Bytes of the blocks of a bin.

@@ -231,15 +231,22 @@ fn purge(ctx: &mut ServerCtx<'_>) -> CmdResult {
 
 fn malloc_stats(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let s = alloc::stats();
-    let text = format!(
-        "{}\nallocated: {}\nactive: {}\nresident: {}\nmuzzy: {}\nretained: {}\n",
+    let mut text = format!(
+        "{}\nallocated: {}\nactive: {}\nresident: {}\nmuzzy: {}\nretained: {}\nfragmented: {}\n",
         alloc::name(),
         s.allocated,
         s.active,
         s.resident,
         s.muzzy,
-        s.retained
+        s.retained,
+        s.fragmented
     );
+    text.push_str("blocks of    slabs       used       free  free bytes\n");
+    for bin in alloc::bin_fills() {
+        let (free, bytes) = (bin.free(), bin.free() * bin.size);
+        let line = format!("{:9} {:8} {:10} {:10} {:11}\n", bin.size, bin.slabs, bin.used, free, bytes);
+        text.push_str(&line);
+    }
     ctx.client.reply.verbatim("txt", text.as_bytes());
     Ok(Outcome::Done)
 }
