@@ -218,7 +218,8 @@ impl Blob {
             return;
         }
         let layout = layout_of(self.capacity());
-        // SAFETY: the block has this layout, and this blob is its only owner: only owners count references up.
+        // SAFETY: the block has this layout, and this blob is its only owner: only owners count references
+        // up.
         if let Some(block) = unsafe { mover.moved(self.head.cast(), layout) } {
             self.head = block.cast();
         }

@@ -147,7 +147,8 @@ impl Member {
         }
     }
 
-    /// Moves the block for active defragmentation. The table that keeps the handle learns of it from the loan.
+    /// Moves the block for active defragmentation. The table that keeps the handle learns of it from the
+    /// loan.
     pub fn relocate(&mut self, mover: &mut Mover) {
         let bits = self.handle.addr().get() % ALIGN;
         // SAFETY: the handle is the block's address and some bits, and the only pointer to it; so is the new
@@ -288,8 +289,8 @@ impl Field {
         }
     }
 
-    /// Moves the block for active defragmentation. The table that keeps the handle learns of it from the loan;
-    /// deadlines are kept by hash.
+    /// Moves the block for active defragmentation. The table that keeps the handle learns of it from the
+    /// loan; deadlines are kept by hash.
     pub fn relocate(&mut self, mover: &mut Mover) {
         // SAFETY: the block has this layout, and this handle is the only pointer to it.
         if let Some(block) = unsafe { mover.moved(self.block, layout_of(self.size())) } {

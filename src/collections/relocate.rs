@@ -55,8 +55,8 @@ pub fn relocate_vec<T>(owner: &mut Vec<T>, mover: &mut Mover) {
     let layout = Layout::array::<T>(owner.capacity()).expect("a vector fits the address space");
     let mut vec = ManuallyDrop::new(take(owner));
     let (old, len, capacity) = (NonNull::from(vec.as_mut_slice()).cast(), vec.len(), vec.capacity());
-    // SAFETY: the vector was taken apart, so its block, of this layout, has no other owner; the new vector has
-    // its length and capacity.
+    // SAFETY: the vector was taken apart, so its block, of this layout, has no other owner; the new vector
+    // has its length and capacity.
     unsafe {
         let block = mover.moved(old, layout).unwrap_or(old);
         *owner = Vec::from_raw_parts(block.cast().as_ptr(), len, capacity);

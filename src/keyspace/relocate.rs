@@ -1,6 +1,6 @@
 //! Active defragmentation of all databases: a walk over tables, entries, values and wheels in small steps,
-//! between which anything may happen to them. It changes addresses only: no access clock, no counter, no event.
-//! When to walk, and for how long, is the caller's to say.
+//! between which anything may happen to them. It changes addresses only: no access clock, no counter, no
+//! event. When to walk, and for how long, is the caller's to say.
 
 use super::Keyspace;
 use crate::collections::hash::hash_key;

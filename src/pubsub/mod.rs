@@ -200,9 +200,9 @@ impl Pubsub {
         true
     }
 
-    /// Moves a name, if that is wanted, for active defragmentation: its copy at a better place, and the slots of
-    /// the subscribers, which [`Subscriptions::share`] it. Names are shared by counting, so whoever keeps the
-    /// old one only keeps its memory.
+    /// Moves a name, if that is wanted, for active defragmentation: its copy at a better place, and the slots
+    /// of the subscribers, which [`Subscriptions::share`] it. Names are shared by counting, so whoever keeps
+    /// the old one only keeps its memory.
     pub fn relocate_name(
         &mut self,
         kind: Kind,

@@ -184,8 +184,8 @@ impl Server {
         }
     }
 
-    /// Once a second, or when the options are others: whether to begin a scan, and with which effort. That of a
-    /// scan under way only rises, as its success lowers fragmentation, unless the options are others.
+    /// Once a second, or when the options are others: whether to begin a scan, and with which effort. That of
+    /// a scan under way only rises, as its success lowers fragmentation, unless the options are others.
     fn decide(&mut self, now_ns: u64) {
         let settings = self.defrag_settings();
         let changed = self.defrag.work.as_ref().is_some_and(|work| work.settings != settings);

@@ -136,8 +136,8 @@ impl Worker {
                 let frees = matches!(job, Job::Free { .. });
                 shared.run(job);
                 if frees {
-                    // What this thread would keep for its next allocations, it never takes; and each kept block
-                    // keeps a slab from being given back.
+                    // What this thread would keep for its next allocations, it never takes; and each kept
+                    // block keeps a slab from being given back.
                     alloc::flush_thread_cache();
                 }
                 alloc::publish();

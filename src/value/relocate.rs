@@ -8,8 +8,8 @@ use crate::collections::entry::PayloadMut;
 use crate::collections::relocate::{relocate_box, relocate_slice};
 use crate::sys::defrag::Mover;
 
-/// Where the moving of the parts of a value goes on. Any cursor may be used with any value: at worst parts are
-/// left out.
+/// Where the moving of the parts of a value goes on. Any cursor may be used with any value: at worst parts
+/// are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cursor {
     /// At the beginning.

@@ -18,8 +18,8 @@ impl<E: Slot> Dict<E> {
     /// collides). Gives the cursor to go on from; 0 is the start and the end, as in `Dict::scan`. Between the
     /// calls anything may happen to the table: a bucket may then come twice or be left out.
     ///
-    /// Safe because only the table knows the addresses: directory words name segments, slot words elements, and
-    /// both are replaced here. Loans of elements borrow the table and have ended.
+    /// Safe because only the table knows the addresses: directory words name segments, slot words elements,
+    /// and both are replaced here. Loans of elements borrow the table and have ended.
     pub fn relocate_some(
         &mut self,
         cursor: u64,

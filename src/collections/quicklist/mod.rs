@@ -276,8 +276,8 @@ impl Quicklist {
         }
     }
 
-    /// Moves the blocks of one chunk of nodes (up to 128) for active defragmentation. Gives the cursor to go on
-    /// from; 0 is the start, none the end. Nobody but the list has their addresses.
+    /// Moves the blocks of one chunk of nodes (up to 128) for active defragmentation. Gives the cursor to go
+    /// on from; 0 is the start, none the end. Nobody but the list has their addresses.
     pub fn relocate_some(&mut self, cursor: usize, mover: &mut Mover) -> Option<usize> {
         if cursor == 0 {
             relocate_deque(&mut self.chunks, mover);

@@ -86,8 +86,8 @@ impl Member {
     /// Moves the block for active defragmentation. The tree's links to it have to be replaced.
     pub(super) fn relocate(&mut self, mover: &mut Mover) {
         let layout = layout_of(self.bytes().len());
-        // SAFETY: the block has this layout; besides this handle only the tree has its address, and the caller
-        // replaces it there.
+        // SAFETY: the block has this layout; besides this handle only the tree has its address, and the
+        // caller replaces it there.
         if let Some(block) = unsafe { mover.moved(self.link.0, layout) } {
             self.link = Link(block);
         }

@@ -16,8 +16,8 @@ impl SortedSet {
     /// Moves the blocks of one leaf with its members (up to 62), or of one bucket of the table. Gives the
     /// cursor to go on from; 0 is the start, none the end. Between the calls anything may happen to the set.
     ///
-    /// Safe because addresses of members and nodes are held by the tree and the table alone, and all copies are
-    /// replaced before the call ends; iterators borrow the set.
+    /// Safe because addresses of members and nodes are held by the tree and the table alone, and all copies
+    /// are replaced before the call ends; iterators borrow the set.
     pub fn relocate_some(&mut self, cursor: u64, mover: &mut Mover) -> Option<u64> {
         if cursor < TABLE {
             let members = &mut self.members;
@@ -59,8 +59,8 @@ impl Tree {
             .map_or(0, |level| level + 1);
         for level in first_above..self.height {
             let (node, at) = place.way[level].expect("the way leads through all levels");
-            // SAFETY: a live inner node of this tree, which is borrowed exclusively; its address is replaced in
-            // its parent, the only one that has it.
+            // SAFETY: a live inner node of this tree, which is borrowed exclusively; its address is replaced
+            // in its parent, the only one that has it.
             if let Some(new) = unsafe { mover.moved(node.cast(), Layout::new::<super::node::Inner>()) } {
                 self.replace_child(&place, level, new);
                 place.way[level] = Some((new.cast(), at));

@@ -1,5 +1,5 @@
-//! Active defragmentation of a wheel, some blocks at a time. What waits to be filed again stays where it is: it
-//! is gone soon. Wheels know hashes, no addresses, and nobody knows theirs.
+//! Active defragmentation of a wheel, some blocks at a time. What waits to be filed again stays where it is:
+//! it is gone soon. Wheels know hashes, no addresses, and nobody knows theirs.
 
 use super::{LEVELS, SLOTS, Wheel};
 use crate::collections::relocate::relocate_box;

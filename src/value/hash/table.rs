@@ -106,8 +106,8 @@ impl Table {
         self.fields.memory_bytes() + self.deadlines.len() * size_of::<(i64, u64)>() * 4 / 3
     }
 
-    /// Moves blocks of one bucket of fields, and builds the deadlines anew (at the start, if they are few), for
-    /// active defragmentation; see `Dict::relocate_some`. Deadlines name fields by hash.
+    /// Moves blocks of one bucket of fields, and builds the deadlines anew (at the start, if they are few),
+    /// for active defragmentation; see `Dict::relocate_some`. Deadlines name fields by hash.
     pub fn relocate_some(&mut self, cursor: u64, mover: &mut Mover) -> u64 {
         if cursor == 0 {
             rebuild_set(&mut self.deadlines, mover);
