@@ -14,6 +14,8 @@ use crate::sys::defrag::Mover;
 
 /// A slice is no longer than this, in nanoseconds; at high effort there are more of them instead.
 const SLICE_NS_MAX: u64 = 2_000_000;
+/// It is no shorter either, as beginning one takes 50 microseconds; at low effort there are fewer of them.
+const SLICE_NS_MIN: u64 = 500_000;
 /// The same while a log is loaded, when clients wait anyway and turns are long.
 const LOADING_SLICE_NS_MAX: u64 = 20_000_000;
 /// Time between decisions, in nanoseconds.
@@ -126,8 +128,8 @@ impl Defrag {
 
 /// Time between slices, in nanoseconds.
 fn period_ns(running: u32, hz: u32) -> u64 {
-    let of_hz = 1_000_000_000 / u64::from(hz.max(1));
-    of_hz.min(SLICE_NS_MAX * 100 / u64::from(running.max(1)))
+    let of_slice = |slice_ns: u64| slice_ns * 100 / u64::from(running.max(1));
+    (1_000_000_000 / u64::from(hz.max(1))).clamp(of_slice(SLICE_NS_MIN), of_slice(SLICE_NS_MAX))
 }
 
 /// The effort in percent of CPU: between the two thresholds it rises with fragmentation from the lower to the
@@ -334,7 +336,7 @@ mod tests {
     #[test]
     fn slices_are_short_and_have_their_share() {
         for (running, hz, period_us) in
-            [(1, 10, 100_000), (25, 10, 8_000), (75, 100, 2_666), (10, 100, 10_000)]
+            [(1, 10, 100_000), (25, 10, 8_000), (75, 100, 2_666), (10, 100, 10_000), (1, 500, 50_000)]
         {
             assert_eq!(period_ns(running, hz) / 1000, period_us);
         }
