@@ -6,6 +6,7 @@
 //! unless the buffer was grown by appending.
 
 use super::size_class;
+use crate::sys::defrag::Mover;
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error, realloc};
 use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -210,6 +211,20 @@ impl Blob {
         }
     }
 
+    /// Moves the block for active defragmentation. A shared one stays: nobody knows the other owners, replies
+    /// that are being written among them.
+    pub fn relocate(&mut self, mover: &mut Mover) {
+        if self.is_static() || self.is_shared() {
+            return;
+        }
+        let layout = layout_of(self.capacity());
+        // SAFETY: the block has this layout, and this blob is its only owner: only owners count references
+        // up.
+        if let Some(block) = unsafe { mover.moved(self.head.cast(), layout) } {
+            self.head = block.cast();
+        }
+    }
+
     /// Bytes the allocator spends on the buffer, whoever shares it.
     #[inline]
     pub fn allocated_bytes(&self) -> usize {
@@ -380,17 +395,20 @@ impl fmt::Debug for Blob {
 mod tests {
     use super::*;
     use crate::collections::testing::Random;
+    use crate::sys::defrag::Select;
 
     #[test]
     fn agrees_with_vectors() {
         let mut random = Random::from_env();
         let mut blobs: Vec<(Blob, Vec<u8>)> = vec![(Blob::new(), vec![])];
+        let mut mover = Mover::new(Select::Everything);
         for _ in 0..if cfg!(miri) { 300 } else { 20_000 } {
             let which = random.below(blobs.len() as u64) as usize;
             let len = random.below(300) as usize;
             let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
             let (blob, model) = &mut blobs[which];
-            match random.below(10) {
+            match random.below(11) {
+                9 => blob.relocate(&mut mover),
                 0 | 1 => {
                     blob.extend_from_slice(&bytes);
                     model.extend_from_slice(&bytes);

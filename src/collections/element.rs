@@ -4,6 +4,7 @@
 
 use super::dict::{Ref, Slot};
 use super::size_class;
+use crate::sys::defrag::Mover;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -146,6 +147,19 @@ impl Member {
         }
     }
 
+    /// Moves the block for active defragmentation. The table that keeps the handle learns of it from the
+    /// loan.
+    pub fn relocate(&mut self, mover: &mut Mover) {
+        let bits = self.handle.addr().get() % ALIGN;
+        // SAFETY: the handle is the block's address and some bits, and the only pointer to it; so is the new
+        // one.
+        unsafe {
+            if let Some(block) = mover.moved(self.handle.sub(bits), layout_of(self.size())) {
+                self.handle = block.add(bits);
+            }
+        }
+    }
+
     /// Bytes the allocator spends on it.
     pub fn allocated_bytes(&self) -> usize {
         size_class(self.size())
@@ -275,6 +289,15 @@ impl Field {
         }
     }
 
+    /// Moves the block for active defragmentation. The table that keeps the handle learns of it from the
+    /// loan; deadlines are kept by hash.
+    pub fn relocate(&mut self, mover: &mut Mover) {
+        // SAFETY: the block has this layout, and this handle is the only pointer to it.
+        if let Some(block) = unsafe { mover.moved(self.block, layout_of(self.size())) } {
+            self.block = block;
+        }
+    }
+
     /// Bytes the allocator spends on it.
     pub fn allocated_bytes(&self) -> usize {
         size_class(self.size())
@@ -332,6 +355,7 @@ mod tests {
     use crate::collections::dict::Dict;
     use crate::collections::hash::hash_key;
     use crate::collections::testing::Random;
+    use crate::sys::defrag::Select;
 
     fn some_bytes(random: &mut Random) -> Vec<u8> {
         let longest = [10, 253, 254, 255, 256, 70_000][random.below(6) as usize];
@@ -340,7 +364,7 @@ mod tests {
 
     #[test]
     fn fields_agree_with_plain_values() {
-        let mut random = Random::from_env();
+        let (mut random, mut mover) = (Random::from_env(), Mover::new(Select::Everything));
         for _ in 0..if cfg!(miri) { 20 } else { 500 } {
             let (name, mut value, mut expiry) = (some_bytes(&mut random), some_bytes(&mut random), None);
             let mut field = Field::new(&name, &value, expiry);
@@ -353,12 +377,17 @@ mod tests {
                     field.set_expiry(expiry);
                 }
                 assert_eq!((field.name(), field.value(), field.expiry()), (&name[..], &value[..], expiry));
+                field.relocate(&mut mover);
+                assert_eq!((field.name(), field.value(), field.expiry()), (&name[..], &value[..], expiry));
             }
             assert_eq!(Member::new(&name).bytes(), name);
         }
         for len in 0..=80 {
             let bytes: Vec<u8> = (0..len).collect();
-            assert_eq!(Member::new(&bytes).bytes(), bytes);
+            let mut member = Member::new(&bytes);
+            assert_eq!(member.bytes(), bytes);
+            member.relocate(&mut mover);
+            assert_eq!(member.bytes(), bytes);
         }
     }
 

@@ -12,6 +12,7 @@
 use super::blob::Blob;
 use super::dict::{Mut, Ref, Slot};
 use super::size_class;
+use crate::sys::defrag::Mover;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::fmt;
 use std::marker::PhantomData;
@@ -395,6 +396,28 @@ impl<V> Entry<V> {
         new
     }
 
+    /// Moves the entry's block, and that of its blob or box, for active defragmentation; what an object holds
+    /// is its own business. Nobody else has a pointer to any of them: tables keep the entry's address and
+    /// learn the new one from the loan ([`Mut`]), wheels and waiters remember hashes and keys.
+    pub fn relocate(&mut self, mover: &mut Mover) {
+        // SAFETY: this handle is the only owner of the block.
+        if let Some(block) = unsafe { mover.moved(self.block, self.layout()) } {
+            self.block = block;
+        }
+        if let PayloadMut::Blob(blob) = self.payload_mut() {
+            return blob.relocate(mover);
+        }
+        if self.header().get(CLASS) == OBJECT && size_of::<V>() > 0 {
+            // SAFETY: the word is the address of a box of `V` that the entry owns.
+            unsafe {
+                let word = self.block.add(self.header().word_offset()).cast::<Word>();
+                if let Some(object) = mover.moved(word.read().object, Layout::new::<V>()) {
+                    word.write(Word { object });
+                }
+            }
+        }
+    }
+
     /// Bytes the allocator spends on the entry's own block; blobs and objects come on top.
     #[inline]
     pub fn allocated_bytes(&self) -> usize {
@@ -677,6 +700,7 @@ mod tests {
     use crate::collections::dict::Dict;
     use crate::collections::hash::hash_key;
     use crate::collections::testing::Random;
+    use crate::sys::defrag::Select;
     use std::rc::Rc;
 
     #[derive(Debug, Clone, PartialEq)]
@@ -795,9 +819,11 @@ mod tests {
         let value = some_value(&mut random);
         let mut entry = Entry::new(&key, 5, payload(&value, &alive), None);
         let mut model = Model { key, kind: 5, value, expiry: None, clock: 0, flags: [false; 4] };
+        let mut mover = Mover::new(Select::Everything);
         for _ in 0..if cfg!(miri) { 300 } else { 30_000 } {
             check(&entry, &model);
-            match random.below(10) {
+            match random.below(11) {
+                9 => entry.relocate(&mut mover),
                 8 => splice_in_place(&mut entry, &mut model, &mut random),
                 0 | 1 => {
                     (model.kind, model.value) = (random.below(16) as u8, some_value(&mut random));

@@ -18,6 +18,7 @@ pub mod hash;
 pub mod intset;
 pub mod listpack;
 pub mod quicklist;
+pub mod relocate;
 pub mod sorted;
 pub mod wheel;
 

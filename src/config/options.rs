@@ -16,7 +16,6 @@ use super::{
 use std::path::PathBuf;
 
 const UNTHREADED: Option<&str> = Some("AiKv runs commands on one thread");
-const UNDEFRAGGED: Option<&str> = Some("AiKv does not move allocations");
 const NO_SYSLOG: Option<&str> = Some("use logfile, or let the supervisor collect standard output");
 const NO_TLS: Option<&str> = Some("TLS is not built in yet");
 const NO_REPLICATION: Option<&str> = Some("replication is being built");
@@ -319,27 +318,22 @@ options! {
         /// The scores of the primary, of a replica, and of the saving child.
         "oom-score-adj-values" oom_score_adj_values: [i32; 3] = [0, 200, 800], OomScores, MODIFIABLE | MANY,
             apply: Apply::OomScoreAdj;
-        /// Move values to give fragmented memory back.
-        "activedefrag" activedefrag: bool = false, Only { kind: YesNo, value: false, reason: NO_DEFRAG },
-            MODIFIABLE;
+        /// Move keys and values together in memory to give fragmented pages back, a little at a time.
+        "activedefrag" activedefrag: bool = false, YesNo, MODIFIABLE;
         /// Fragmented bytes below which nothing is moved.
         "active-defrag-ignore-bytes" active_defrag_ignore_bytes: u64 = 100 << 20,
-            Memory { min: 1, max: SIGNED_MAX }, MODIFIABLE, note: UNDEFRAGGED;
+            Memory { min: 1, max: SIGNED_MAX }, MODIFIABLE;
         /// Percentage of fragmentation below which nothing is moved.
-        "active-defrag-threshold-lower" active_defrag_threshold_lower: u32 = 10, int(0, 1000), MODIFIABLE,
-            note: UNDEFRAGGED;
+        "active-defrag-threshold-lower" active_defrag_threshold_lower: u32 = 10, int(0, 1000), MODIFIABLE;
         /// Percentage of fragmentation above which the effort is greatest.
-        "active-defrag-threshold-upper" active_defrag_threshold_upper: u32 = 100, int(0, 1000), MODIFIABLE,
-            note: UNDEFRAGGED;
+        "active-defrag-threshold-upper" active_defrag_threshold_upper: u32 = 100, int(0, 1000), MODIFIABLE;
         /// Least percentage of CPU spent on moving.
-        "active-defrag-cycle-min" active_defrag_cycle_min: u32 = 1, int(1, 99), MODIFIABLE, note: UNDEFRAGGED;
+        "active-defrag-cycle-min" active_defrag_cycle_min: u32 = 1, int(1, 99), MODIFIABLE;
         /// Greatest percentage of CPU spent on moving.
-        "active-defrag-cycle-max" active_defrag_cycle_max: u32 = 25, int(1, 99), MODIFIABLE,
-            note: UNDEFRAGGED;
+        "active-defrag-cycle-max" active_defrag_cycle_max: u32 = 25, int(1, 99), MODIFIABLE;
         /// Elements of one value that are moved without a pause.
         "active-defrag-max-scan-fields" active_defrag_max_scan_fields: usize = 1000, int(1, LONG_MAX),
-            MODIFIABLE,
-            note: UNDEFRAGGED;
+            MODIFIABLE;
     }
     Types {
         /// Most fields of a hash in the compact encoding.
@@ -581,7 +575,6 @@ options! {
     }
 }
 
-const NO_DEFRAG: &str = "Active defragmentation cannot be enabled: AiKv does not move allocations";
 const TLS_MISSING: &str = "TLS is not built in yet";
 
 fn default_save_points() -> Vec<SavePoint> {

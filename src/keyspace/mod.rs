@@ -9,6 +9,7 @@ pub mod evict;
 mod expire;
 mod keys;
 mod parts;
+pub mod relocate;
 
 use crate::collections::dict::Mut;
 use crate::collections::entry::NewPayload;

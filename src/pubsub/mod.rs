@@ -1,8 +1,11 @@
 //! Publish/subscribe: who listens to which channels, patterns and shard channels. It knows no server, no
 //! socket and no protocol: subscribers are slots, and what they are sent is written by `server/push.rs`.
 
+use crate::collections::relocate::{rebuild_set, relocate_vec};
+use crate::sys::defrag::Mover;
 use crate::util::glob::{self, Case};
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The name of a channel or a pattern, shared by the registry and the subscribers.
@@ -58,10 +61,62 @@ impl Subscriptions {
     pub fn memory_bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Up to `max` names of a kind behind one (or from the first on), sorted.
+    pub fn names_after(&self, kind: Kind, after: Option<&Name>, max: usize) -> Vec<Name> {
+        let from = after.map_or(Bound::Unbounded, |name| Bound::Excluded(&**name));
+        let names = self.names[kind as usize].range::<[u8], _>((from, Bound::Unbounded));
+        names.take(max).cloned().collect()
+    }
+
+    /// Shares a name that [`Pubsub::relocate_name`] gave, if it is subscribed to.
+    pub fn share(&mut self, kind: Kind, name: &Name) {
+        let names = &mut self.names[kind as usize];
+        if names.contains(name) {
+            names.replace(name.clone());
+        }
+    }
+
+    /// Builds the sets of names anew, if they are small, for active defragmentation.
+    pub fn relocate(&mut self, mover: &mut Mover) {
+        self.names.iter_mut().for_each(|names| rebuild_set(names, mover));
+    }
 }
 
-/// The subscribers of one name, by slot: sending walks slots in order.
-pub type Subscribers = BTreeSet<usize>;
+/// Names with more subscribers stay where they are: all would have to be told.
+const MOVED_SUBSCRIBERS_MAX: usize = 64;
+
+/// The subscribers of one name, sorted: sending walks slots in order. Most names have one or two, and then a
+/// block of exact size is a tenth of a tree's.
+#[derive(Default)]
+pub struct Subscribers(Vec<usize>);
+
+impl Subscribers {
+    /// Their slots.
+    pub fn slots(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// Adds a slot. False if it is there.
+    fn insert(&mut self, slot: usize) -> bool {
+        let Err(place) = self.0.binary_search(&slot) else { return false };
+        if self.0.is_empty() {
+            self.0.reserve_exact(1);
+        }
+        self.0.insert(place, slot);
+        true
+    }
+
+    /// Takes a slot out. False if it is not there.
+    fn remove(&mut self, slot: usize) -> bool {
+        let Ok(place) = self.0.binary_search(&slot) else { return false };
+        self.0.remove(place);
+        if self.0.len() < self.0.capacity() / 4 {
+            self.0.shrink_to(self.0.capacity() / 2);
+        }
+        true
+    }
+}
 
 /// Everyone's subscriptions.
 #[derive(Default)]
@@ -88,7 +143,7 @@ impl Pubsub {
 
     /// Number of subscribers of a name.
     pub fn subscribers(&self, kind: Kind, name: &[u8]) -> usize {
-        self.get(kind, name).map_or(0, BTreeSet::len)
+        self.get(kind, name).map_or(0, |subscribers| subscribers.slots().len())
     }
 
     /// The subscribers of a name.
@@ -136,13 +191,37 @@ impl Pubsub {
         own.bytes -= name.len() + SUBSCRIPTION_BYTES;
         let listeners = &mut self.names[kind as usize];
         let subscribers = listeners.get_mut(name).expect("a subscribed name is registered");
-        let was_there = subscribers.remove(&slot);
+        let was_there = subscribers.remove(slot);
         assert!(was_there, "a client's subscriptions and the registry agree");
-        if subscribers.is_empty() {
+        if subscribers.slots().is_empty() {
             listeners.remove(name);
         }
         self.clients -= usize::from(own.is_empty());
         true
+    }
+
+    /// Moves a name, if that is wanted, for active defragmentation: its copy at a better place, and the slots
+    /// of the subscribers, which [`Subscriptions::share`] it. Names are shared by counting, so whoever keeps
+    /// the old one only keeps its memory.
+    pub fn relocate_name(
+        &mut self,
+        kind: Kind,
+        name: &[u8],
+        mover: &mut Mover,
+    ) -> Option<(Name, Vec<usize>)> {
+        let listeners = &mut self.names[kind as usize];
+        relocate_vec(&mut listeners.get_mut(name)?.0, mover);
+        let (shared, subscribers) = listeners.get_key_value(name)?;
+        if subscribers.slots().len() > MOVED_SUBSCRIBERS_MAX || !mover.wants(shared.as_ptr()) {
+            mover.misses += 1;
+            return None;
+        }
+        let slots = subscribers.slots().to_vec();
+        let (old, subscribers) = listeners.remove_entry(name)?;
+        let new = Name::from(&*old);
+        listeners.insert(new.clone(), subscribers);
+        mover.note_rebuilt();
+        Some((new, slots))
     }
 
     /// Ends all subscriptions of a client.
@@ -158,6 +237,7 @@ impl Pubsub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::defrag::Select;
     use crate::util::rng::Rng;
 
     const KINDS: [Kind; 3] = [Kind::Channel, Kind::Pattern, Kind::Shard];
@@ -167,6 +247,7 @@ mod tests {
         for seed in 0..20 {
             let mut rng = Rng::from_seed(seed);
             let mut registry = Pubsub::default();
+            let mut mover = Mover::new(Select::Everything);
             let mut clients: Vec<Subscriptions> = (0..5).map(|_| Subscriptions::default()).collect();
             let mut model: BTreeSet<(usize, usize, Vec<u8>)> = BTreeSet::new();
             for _ in 0..2000 {
@@ -175,11 +256,18 @@ mod tests {
                 let name = format!("n{}", rng.below(8)).into_bytes();
                 let entry = (kind as usize, slot, name.clone());
                 match rng.below(20) {
+                    1 => {
+                        if let Some((new, slots)) = registry.relocate_name(kind, &name, &mut mover) {
+                            slots.iter().for_each(|slot| clients[*slot].share(kind, &new));
+                            assert_eq!(Arc::strong_count(&new), slots.len() + 2, "nobody keeps the old one");
+                        }
+                        clients[slot].relocate(&mut mover);
+                    }
                     0 => {
                         registry.unsubscribe_all(&mut clients[slot], slot);
                         model.retain(|(_, s, _)| *s != slot);
                     }
-                    1..=9 => {
+                    2..=9 => {
                         let removed = registry.unsubscribe(&mut clients[slot], slot, kind, &name);
                         assert_eq!(removed, model.remove(&entry), "seed {seed}");
                     }

@@ -3,6 +3,7 @@
 
 use super::flags::{ScriptFlags, of_script};
 use crate::command::error::CmdError;
+use crate::sys::defrag::Mover;
 use crate::sys::lua::{Function, Role, Vm};
 use crate::util::crc::sha1;
 use foldhash::fast::RandomState;
@@ -175,6 +176,26 @@ impl Cache {
         self.vm.begin(&self.scripts[id.0].function, keys, args, watched);
     }
 
+    /// Moves the texts of some scripts for active defragmentation: copies them to better places. Texts are
+    /// shared by counting, so whoever keeps an old one only keeps its memory. What the machine has compiled
+    /// stays where it is. Gives the number to go on from; 0 is the start, none the end.
+    pub fn relocate_some(&mut self, from: usize, mover: &mut Mover) -> Option<usize> {
+        const SCRIPTS: usize = 32;
+        for id in from..(from + SCRIPTS).min(self.scripts.capacity()) {
+            let Some(script) = self.scripts.get_mut(id) else { continue };
+            if !mover.wants(script.body.as_ptr()) {
+                mover.misses += 1;
+                continue;
+            }
+            let new: Arc<[u8]> = Arc::from(&*script.body);
+            self.by_body.remove(&script.body);
+            script.body = new.clone();
+            self.by_body.insert(new, id);
+            mover.note_rebuilt();
+        }
+        (from + SCRIPTS < self.scripts.capacity()).then_some(from + SCRIPTS)
+    }
+
     /// Drops all scripts and the machine; what is to be freed, and its number of parts.
     pub fn flush(&mut self) -> (Box<dyn std::any::Any + Send>, usize) {
         self.seed = self.seed.wrapping_add(1);
@@ -230,6 +251,7 @@ fn hex_sha(body: &[u8]) -> Sha {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::defrag::Select;
     use crate::util::rng::Rng;
 
     #[test]
@@ -238,7 +260,9 @@ mod tests {
         let (mut rng, mut cache, mut dropped) = (Rng::from_seed(seed), Cache::new(0, 1), 0);
         // The model: bodies in the order of use, the newest last.
         let mut model: Vec<String> = Vec::new();
+        let (mut mover, mut at) = (Mover::new(Select::Everything), 0);
         for round in 0..4000 {
+            at = cache.relocate_some(at, &mut mover).unwrap_or(0);
             let body = format!("return {}", rng.below(700));
             match cache.find_body(body.as_bytes()) {
                 Some(id) => {

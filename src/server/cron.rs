@@ -37,6 +37,7 @@ impl Server {
             return;
         }
         self.shut_down_if_asked();
+        self.defragment_if_due();
         let now_ms = self.now.mono_ms();
         if self.cron.last_ms.iter().zip(JOBS).all(|(last_ms, (period_ms, _))| now_ms - last_ms < *period_ms) {
             return;
@@ -88,7 +89,8 @@ impl Server {
         ];
         let until_wall = wall.into_iter().flatten().min().map(|t| (t - self.now.wall_ms).max(0) as u64);
         let cron_ms = 1000 / u64::from(self.config.hz.max(1));
-        until_wall.unwrap_or(u64::MAX).min(cron_ms)
+        let defrag_ms = self.defrag.due_ms(self.now.mono_ns, self.config.hz).unwrap_or(cron_ms);
+        until_wall.unwrap_or(u64::MAX).min(cron_ms).min(defrag_ms)
     }
 
     fn keyspace_next_expiry_ms(&self) -> Option<i64> {

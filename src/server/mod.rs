@@ -11,6 +11,7 @@ pub mod client;
 pub mod commands;
 pub mod cron;
 pub mod debugger;
+pub mod defrag;
 pub mod durable;
 pub mod gate;
 pub mod input;
@@ -130,6 +131,8 @@ pub struct Server {
     pub propagation: Propagation,
     /// What is counted.
     pub stats: Stats,
+    /// Active defragmentation.
+    pub defrag: defrag::Defrag,
     /// The clock.
     pub clock: Clock,
     /// Its last reading.
@@ -260,6 +263,7 @@ impl Server {
             runner,
             propagation: Propagation::default(),
             stats,
+            defrag: defrag::Defrag::default(),
             clock,
             now: Now::default(),
             pending_writes: Vec::new(),

@@ -208,15 +208,15 @@ impl Server {
         let mut receivers = 0;
         if let Some(subscribers) = pubsub.get(kind, channel) {
             let mut message = Encoded::new(Push::Message { kind, pattern: None, channel, text });
-            self.push_to_all(subscribers.iter().copied(), &mut message);
-            receivers += subscribers.len();
+            self.push_to_all(subscribers.slots().iter().copied(), &mut message);
+            receivers += subscribers.slots().len();
         }
         if kind == Kind::Channel {
             for (pattern, subscribers) in pubsub.matching(channel) {
                 let pattern = Some(&**pattern);
                 let mut message = Encoded::new(Push::Message { kind, pattern, channel, text });
-                self.push_to_all(subscribers.iter().copied(), &mut message);
-                receivers += subscribers.len();
+                self.push_to_all(subscribers.slots().iter().copied(), &mut message);
+                receivers += subscribers.slots().len();
             }
         }
         self.pubsub = pubsub;

@@ -198,11 +198,20 @@ pub struct AllocStats {
     pub muzzy: usize,
     /// Of address space kept for later, without physical memory.
     pub retained: usize,
+    /// In slabs (runs of pages with blocks of one size) and free: what active defragmentation can win.
+    pub fragmented: usize,
 }
 
-/// Reads the totals. Takes about 10 microseconds and jemalloc's locks: for cron, not for commands.
+impl AllocStats {
+    /// [`AllocStats::fragmented`] in percent of what the program holds.
+    pub fn fragmented_percent(&self) -> f64 {
+        self.fragmented as f64 * 100.0 / self.allocated.max(1) as f64
+    }
+}
+
+/// Reads the totals. Takes about 20 microseconds and jemalloc's locks: for cron, not for commands.
 pub fn stats() -> AllocStats {
-    let _ = write_ctl(c"epoch", 1u64);
+    refresh();
     let size = |name| read_ctl::<usize>(name).unwrap_or(0);
     let page = read_ctl::<usize>(c"arenas.page").unwrap_or(4096);
     AllocStats {
@@ -212,7 +221,175 @@ pub fn stats() -> AllocStats {
         // 4096 is MALLCTL_ARENAS_ALL.
         muzzy: size(c"stats.arenas.4096.pmuzzy") * page,
         retained: size(c"stats.retained"),
+        fragmented: SMALL_BINS.with(|bins| bins.iter().map(SmallBin::free_bytes).sum()),
     }
+}
+
+/// Brings jemalloc's statistics up to date, which are as of the last call otherwise.
+pub(super) fn refresh() {
+    let _ = write_ctl(c"epoch", 1u64);
+}
+
+/// The statistics of the blocks of one size.
+struct SmallBin {
+    size: usize,
+    blocks_per_slab: usize,
+    slabs: Option<Mib<6>>,
+    blocks: Option<Mib<6>>,
+}
+
+thread_local! {
+    /// Names are looked up once. (Per thread, since a lock would be in the way of a forked child.)
+    static SMALL_BINS: Vec<SmallBin> = {
+        let count = read_ctl::<u32>(c"arenas.nbins").unwrap_or(0) as usize;
+        (0..count).map(SmallBin::new).collect()
+    };
+}
+
+impl SmallBin {
+    fn new(index: usize) -> SmallBin {
+        SmallBin {
+            size: bin_size(index),
+            blocks_per_slab: bin_fact::<u32>(index, "nregs").unwrap_or(0) as usize,
+            slabs: bin_stat(index, "curslabs"),
+            blocks: bin_stat(index, "curregs"),
+        }
+    }
+
+    fn free_bytes(&self) -> usize {
+        self.fill().free() * self.size
+    }
+
+    fn fill(&self) -> BinFill {
+        let read = |stat: &Option<Mib<6>>| stat.as_ref().and_then(|stat| stat.read::<usize>()).unwrap_or(0);
+        let (slabs, used) = (read(&self.slabs), read(&self.blocks));
+        BinFill { size: self.size, slabs, room: slabs * self.blocks_per_slab, used }
+    }
+}
+
+/// How full the slabs of one size of blocks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BinFill {
+    /// Bytes of a block.
+    pub size: usize,
+    /// Number of slabs.
+    pub slabs: usize,
+    /// Number of blocks for which they have room.
+    pub room: usize,
+    /// Number of blocks in use, or kept by the threads' caches.
+    pub used: usize,
+}
+
+impl BinFill {
+    /// Number of free blocks.
+    pub fn free(&self) -> usize {
+        self.room.saturating_sub(self.used)
+    }
+}
+
+/// How full the slabs are, of all sizes that have some, the smallest first; as of the last [`stats`].
+pub fn bin_fills() -> Vec<BinFill> {
+    SMALL_BINS.with(|bins| bins.iter().map(SmallBin::fill).filter(|fill| fill.slabs > 0).collect())
+}
+
+/// Bytes of the blocks of a bin.
+pub(super) fn bin_size(index: usize) -> usize {
+    bin_fact(index, "size").unwrap_or(0)
+}
+
+fn bin_fact<T: Copy>(index: usize, name: &str) -> Option<T> {
+    let name = std::ffi::CString::new(format!("arenas.bin.{index}.{name}")).ok()?;
+    read_ctl(&name)
+}
+
+/// The way to a number of a bin, summed over all arenas.
+pub(super) fn bin_stat(index: usize, name: &str) -> Option<Mib<6>> {
+    let name = std::ffi::CString::new(format!("stats.arenas.4096.bins.{index}.{name}")).ok()?;
+    Mib::of(&name)
+}
+
+/// A name of jemalloc's that was looked up, `N` parts long.
+pub(super) struct Mib<const N: usize>([usize; N]);
+
+impl<const N: usize> Mib<N> {
+    /// Looks a name up.
+    pub(super) fn of(name: &std::ffi::CStr) -> Option<Mib<N>> {
+        if cfg!(miri) {
+            return None;
+        }
+        let (mut mib, mut parts) = ([0; N], N);
+        // SAFETY: the pointers describe room for `N` parts.
+        let code =
+            unsafe { tikv_jemalloc_sys::mallctlnametomib(name.as_ptr(), mib.as_mut_ptr(), &mut parts) };
+        (code == 0 && parts == N).then_some(Mib(mib))
+    }
+
+    /// Reads the value, whose type `T` must be the one documented for the name.
+    pub(super) fn read<T: Copy>(&self) -> Option<T> {
+        self.call::<(), T>(None)
+    }
+
+    /// Gives a question and reads the answer; both types must be those documented for the name, and the
+    /// answer one for which all bits are valid.
+    pub(super) fn ask<Q: Copy, A: Copy>(&self, question: Q) -> Option<A> {
+        self.call(Some(question))
+    }
+
+    #[inline]
+    fn call<Q: Copy, A: Copy>(&self, mut question: Option<Q>) -> Option<A> {
+        let mut answer = std::mem::MaybeUninit::<A>::uninit();
+        let mut size = size_of::<A>();
+        let (new, new_size) = match &mut question {
+            Some(question) => ((&raw mut *question).cast(), size_of::<Q>()),
+            None => (std::ptr::null_mut(), 0),
+        };
+        // SAFETY: pointers and sizes describe one answer and perhaps one question; jemalloc refuses others.
+        let code = unsafe {
+            let out = answer.as_mut_ptr().cast();
+            tikv_jemalloc_sys::mallctlbymib(self.0.as_ptr(), N, out, &mut size, new, new_size)
+        };
+        // SAFETY: on success jemalloc has written all of it.
+        (code == 0 && size == size_of::<A>()).then(|| unsafe { answer.assume_init() })
+    }
+}
+
+/// Reads one of jemalloc's values. `T` must be the type documented for the name.
+pub(super) fn read<T: Copy>(name: &std::ffi::CStr) -> Option<T> {
+    read_ctl(name)
+}
+
+/// Lets the calling thread keep freed blocks for its next allocations, or not; turning it off gives all of
+/// them back to their slabs.
+pub(super) fn set_thread_cache(on: bool) {
+    let _ = write_ctl(c"thread.tcache.enabled", on);
+}
+
+/// Allocates past the thread's cache: in the slab that jemalloc is filling. Null on failure.
+///
+/// # Safety
+/// The size of the layout is not 0.
+pub(super) unsafe fn allocate_uncached(layout: Layout) -> *mut u8 {
+    if cfg!(miri) {
+        // SAFETY: the caller's promise.
+        return unsafe { std::alloc::alloc(layout) };
+    }
+    let flags = flags_of(layout) | tikv_jemalloc_sys::MALLOCX_TCACHE_NONE;
+    // SAFETY: the caller's promise.
+    unsafe { tikv_jemalloc_sys::mallocx(layout.size(), flags) }.cast()
+}
+
+/// Frees past the thread's cache.
+///
+/// # Safety
+/// The block is a live one of the global allocator, asked for with this layout.
+pub(super) unsafe fn free_uncached(block: *mut u8, layout: Layout) {
+    if cfg!(miri) {
+        // SAFETY: the caller's promise.
+        return unsafe { std::alloc::dealloc(block, layout) };
+    }
+    let flags = flags_of(layout) | tikv_jemalloc_sys::MALLOCX_TCACHE_NONE;
+    // SAFETY: as in `dealloc`.
+    unsafe { tikv_jemalloc_sys::sdallocx(block.cast(), layout.size(), flags) }
 }
 
 /// Gives all free pages of jemalloc back to the system (MEMORY PURGE). False when jemalloc refuses.

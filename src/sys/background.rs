@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -132,7 +132,7 @@ impl Worker {
             if priority == Priority::Low {
                 process::lower_own_priority();
             }
-            for job in receiver {
+            while let Some(job) = next_job(&receiver) {
                 shared.run(job);
                 alloc::publish();
             }
@@ -150,6 +150,18 @@ impl Worker {
             TrySendError::Full(job) => job,
             TrySendError::Disconnected(_) => panic!("a background thread has ended"),
         })
+    }
+}
+
+/// Waits for a job; none when the queue is closed. Before it waits, what the thread has kept of the blocks it
+/// freed is given back: it allocates nothing, and each kept block keeps a slab of the allocator.
+fn next_job(queue: &Receiver<Job>) -> Option<Job> {
+    match queue.try_recv() {
+        Err(TryRecvError::Empty) => {
+            alloc::flush_thread_cache();
+            queue.recv().ok()
+        }
+        job => job.ok(),
     }
 }
 

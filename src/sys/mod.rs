@@ -6,6 +6,7 @@ pub mod alloc; // memory, and how much of it is used
 pub mod background; // threads for freeing, fsync and closing
 pub mod clock; // the only source of time
 pub mod crash; // reports of fatal signals; the watchdog
+pub mod defrag; // moving blocks out of sparse slabs
 pub mod file; // durable files
 pub mod fork; // children with a frozen copy of memory
 pub mod locale; // the order of texts

@@ -10,6 +10,7 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod list;
 mod packed;
+pub mod relocate;
 pub mod set;
 pub mod stream;
 pub mod string;

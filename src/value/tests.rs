@@ -4,6 +4,7 @@
 use super::*;
 use crate::collections::buffer::Buffer;
 use crate::collections::testing::Random;
+use crate::sys::defrag::{Mover, Select};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 pub(super) fn tight(random: &mut Random) -> Limits {
@@ -32,6 +33,16 @@ pub(super) fn some_member(random: &mut Random) -> Vec<u8> {
     }
 }
 
+/// Moves all blocks of a value, or some of them, every other time.
+pub(super) fn relocate_often(entry: &mut Entry, random: &mut Random) {
+    let mut mover = Mover::new(Select::Everything);
+    match random.below(4) {
+        0 => relocate::relocate_all(entry, &mut mover),
+        1 => drop(relocate::relocate_some(entry, relocate::Cursor::Start, &mut mover)),
+        _ => {}
+    }
+}
+
 pub(super) fn rounds() -> u64 {
     if cfg!(miri) { 3 } else { 120 }
 }
@@ -43,6 +54,7 @@ fn lists_agree_with_deques() {
         let limits = tight(&mut random).list;
         let (mut entry, mut model) = (draft(Kind::List), VecDeque::<Vec<u8>>::new());
         for _ in 0..80 {
+            relocate_often(&mut entry, &mut random);
             let index = random.below(model.len() as u64 + 1) as usize;
             let element = some_member(&mut random);
             match random.below(8) {
@@ -115,6 +127,7 @@ fn sets_agree_with_hash_sets() {
             set::prepare(&mut entry, &limits, b"1", random.below(30) as usize);
         }
         for _ in 0..60 {
+            relocate_often(&mut entry, &mut random);
             let mut member = some_member(&mut random);
             if ints_only {
                 member = (random.next() as i64 >> 40 >> (random.below(4) * 8)).to_string().into_bytes();

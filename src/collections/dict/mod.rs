@@ -4,6 +4,7 @@
 //! elements and knows of them only how to get key and hash. It does not know what a database is.
 //!
 //! - `segment`: bit layouts, one segment. `handle`: `Slot`, `Ref`, `Mut`. `walk`: SCAN, iteration, sampling.
+//!   `relocate`: active defragmentation.
 //! - A lookup touches the directory word, one bucket line and the element.
 //! - Elements lie in the order of their hashes, so a scan cursor is a position in the space of hashes and
 //!   holds whatever grows, splits, merges or shrinks meanwhile.
@@ -11,6 +12,7 @@
 //! Source of the idea: Fagin et al., "Extendible hashing", 1979.
 
 mod handle;
+mod relocate;
 mod segment;
 mod walk;
 

@@ -8,6 +8,7 @@
 //! the tag. A slot keeps the 16 hash bits of a window that starts at `depth` rounded down to a multiple of
 //! four: enough to find the place again after a regrowth or three splits out of four.
 
+use crate::sys::defrag::Mover;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
@@ -234,6 +235,15 @@ impl Segment {
     pub(super) unsafe fn free(self) {
         // SAFETY: `alloc` made the block with the same layout.
         unsafe { dealloc(self.base.as_ptr(), Segment::layout(self.length)) }
+    }
+
+    /// Moves the block for active defragmentation; true if it has another address, which the directory has to
+    /// be told. The holder has the table exclusively (contract of `unpack`).
+    pub(super) fn relocate(&mut self, mover: &mut Mover) -> bool {
+        // SAFETY: `alloc` made the block with this layout; its other pointers are the directory's words.
+        let moved = unsafe { mover.moved(self.base, Segment::layout(self.length)) };
+        self.base = moved.unwrap_or(self.base);
+        moved.is_some()
     }
 
     fn layout(length: u32) -> Layout {

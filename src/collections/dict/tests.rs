@@ -4,6 +4,7 @@ use super::segment::DEEPEST;
 use super::*;
 use crate::collections::hash::hash_key;
 use crate::collections::testing::Random;
+use crate::sys::defrag::{Mover, Select};
 use std::collections::{HashMap, HashSet};
 
 /// A boxed key and value. `CRAFTED` takes the first eight key bytes as the hash.
@@ -95,12 +96,31 @@ fn check<const CRAFTED: bool>(dict: &Dict<Item<CRAFTED>>) {
     assert_eq!(bytes, dict.memory_bytes());
 }
 
+/// Moves everything; the keys that were seen.
+fn relocate_all<const CRAFTED: bool>(dict: &mut Dict<Item<CRAFTED>>, mover: &mut Mover) -> Vec<Vec<u8>> {
+    let (mut cursor, mut seen) = (0, Vec::new());
+    loop {
+        cursor = dict.relocate_some(cursor, mover, &mut |item, mover| {
+            seen.push(item.0.1.clone());
+            crate::collections::relocate::relocate_box(&mut item.0, mover);
+        });
+        if cursor == 0 {
+            return seen;
+        }
+    }
+}
+
 /// Random operations over `keys`, in phases that grow, stay and shrink, against a `HashMap`.
 fn against_model<const CRAFTED: bool>(random: &mut Random, keys: &[Vec<u8>], operations: usize) {
     let mut dict = Dict::<Item<CRAFTED>>::new();
     let mut model = HashMap::<Vec<u8>, u64>::new();
+    let (mut mover, mut cursor) = (Mover::new(Select::Everything), 0);
     let phase = operations / 5 + 1;
     for operation in 0..operations {
+        // A walk of moves goes on between the operations, as active defragmentation does.
+        cursor = dict.relocate_some(cursor, &mut mover, &mut |item, mover| {
+            crate::collections::relocate::relocate_box(&mut item.0, mover);
+        });
         let key = &keys[random.below(keys.len() as u64) as usize];
         let hash = hash_of::<CRAFTED>(key);
         let insert_percent = [90, 50, 10, 70, 0][operation / phase];
@@ -132,6 +152,9 @@ fn against_model<const CRAFTED: bool>(random: &mut Random, keys: &[Vec<u8>], ope
             check(&dict);
         }
     }
+    check(&dict);
+    let seen = relocate_all(&mut dict, &mut mover);
+    assert_eq!(seen.len(), dict.len(), "every element is seen once");
     check(&dict);
     let all: HashMap<_, _> = dict.iter().map(|item| (item.key().to_vec(), item.0.0)).collect();
     assert_eq!(all, model);

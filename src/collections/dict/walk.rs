@@ -8,7 +8,7 @@ use super::segment::{
 };
 
 /// Bits of a scan cursor: a position among the top 48 bits of hashes.
-const CURSOR_BITS: u32 = 48;
+pub(super) const CURSOR_BITS: u32 = 48;
 /// A scan call gives up after this many buckets for every element asked for, as tables may be sparse.
 const SCAN_BUCKETS: usize = 10;
 /// Random picks give up rejecting after this many tries and take what comes next.
@@ -270,7 +270,7 @@ impl<E: Slot> Dict<E> {
 }
 
 /// The first cursor whose home is a later bucket than that of `at`: 2^48 at the end of the table.
-fn next_cursor(segment: Segment, at: u64) -> u64 {
+pub(super) fn next_cursor(segment: Segment, at: u64) -> u64 {
     let depth = segment.depth;
     let bits = fraction_bits(depth);
     let at_window = window(at << (64 - CURSOR_BITS), depth);

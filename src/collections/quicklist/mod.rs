@@ -13,8 +13,10 @@ pub use node::{Limits, Node};
 
 use super::buffer::Buffer;
 use super::listpack::{self, Value};
+use super::relocate::relocate_deque;
 use super::size_class;
 use super::sorted::Direction;
+use crate::sys::defrag::Mover;
 use std::collections::VecDeque;
 
 /// Nodes of a chunk. With fewer, finding a node in its chunk is faster and finding the chunk is slower.
@@ -272,6 +274,18 @@ impl Quicklist {
                 node.pack();
             }
         }
+    }
+
+    /// Moves the blocks of one chunk of nodes (up to 128) for active defragmentation. Gives the cursor to go
+    /// on from; 0 is the start, none the end. Nobody but the list has their addresses.
+    pub fn relocate_some(&mut self, cursor: usize, mover: &mut Mover) -> Option<usize> {
+        if cursor == 0 {
+            relocate_deque(&mut self.chunks, mover);
+        }
+        let chunk = self.chunks.get_mut(cursor)?;
+        relocate_deque(&mut chunk.nodes, mover);
+        chunk.nodes.iter_mut().for_each(|node| node.relocate_data(mover));
+        (cursor + 1 < self.chunks.len()).then_some(cursor + 1)
     }
 
     /// The only node's listpack, if there is only one node and it is one.

@@ -6,7 +6,9 @@
 
 use super::super::buffer::Buffer;
 use super::super::listpack::{self, Value};
+use super::super::relocate::relocate_slice;
 use super::super::size_class;
+use crate::sys::defrag::Mover;
 use crate::util::lzf;
 
 /// Size limits of listpacks for the negative values of `fill`, in bytes.
@@ -208,6 +210,11 @@ impl Node {
     /// Bytes before compression.
     pub(super) fn raw_len(&self) -> usize {
         self.lzf().map_or_else(|| self.unpacked().len(), |(_, len)| len)
+    }
+
+    /// Moves the block for active defragmentation.
+    pub(super) fn relocate_data(&mut self, mover: &mut Mover) {
+        relocate_slice(&mut self.data, mover);
     }
 
     /// Bytes the allocator spends on the data.

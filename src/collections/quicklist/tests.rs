@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::collections::testing::Random;
+use crate::sys::defrag::{Mover, Select};
 
 fn all(list: &Quicklist) -> Vec<Vec<u8>> {
     let mut found = vec![];
@@ -72,7 +73,10 @@ fn step(random: &mut Random, list: &mut Quicklist, model: &mut VecDeque<Vec<u8>>
 
 fn run(random: &mut Random, limits: Limits, steps: usize) {
     let (mut list, mut model) = (Quicklist::new(), VecDeque::new());
+    let (mut mover, mut cursor) = (Mover::new(Select::Everything), 0);
     for round in 0..steps {
+        // A walk of moves goes on between the operations, as active defragmentation does.
+        cursor = list.relocate_some(cursor, &mut mover).unwrap_or(0);
         step(random, &mut list, &mut model, &limits);
         assert_eq!(list.len(), model.len());
         if round % 101 == 0 {

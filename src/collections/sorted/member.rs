@@ -4,6 +4,7 @@
 use super::super::dict::Slot;
 use super::super::element::{counted_size, read_counted, write_counted};
 use super::super::size_class;
+use crate::sys::defrag::Mover;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -80,6 +81,16 @@ impl Member {
     pub(super) fn set_score(&mut self, score: f64) {
         // SAFETY: the block begins with the score and is ours alone.
         unsafe { self.link.0.cast().write(score) }
+    }
+
+    /// Moves the block for active defragmentation. The tree's links to it have to be replaced.
+    pub(super) fn relocate(&mut self, mover: &mut Mover) {
+        let layout = layout_of(self.bytes().len());
+        // SAFETY: the block has this layout; besides this handle only the tree has its address, and the
+        // caller replaces it there.
+        if let Some(block) = unsafe { mover.moved(self.link.0, layout) } {
+            self.link = Link(block);
+        }
     }
 
     pub(super) fn link(&self) -> Link {

@@ -3,10 +3,12 @@
 //! bytes. Here the two are kept together, which is what makes the links safe. It knows no commands.
 //!
 //! - `member`: the block. `node`, `tree`: the order. Ranges of any kind are ranges of ranks: a [`Cut`]
-//!   between two members is turned into the number of members before it.
+//!   between two members is turned into the number of members before it. `relocate`: active
+//!   defragmentation.
 
 mod member;
 mod node;
+mod relocate;
 mod tree;
 
 #[cfg(test)]
@@ -202,7 +204,7 @@ impl SortedSet {
     #[cfg(test)]
     fn check(&self) {
         self.tree.check();
-        assert_eq!(self.tree.len(), self.members.len());
+        assert_eq!(self.tree.len, self.members.len());
     }
 }
 

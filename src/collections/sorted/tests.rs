@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::collections::testing::Random;
+use crate::sys::defrag::{Mover, Select};
 use std::collections::{BTreeSet, HashMap};
 
 /// A score as a number that orders like it.
@@ -76,7 +77,12 @@ fn compare(set: &SortedSet, model: &Model, random: &mut Random) {
 fn run(random: &mut Random, style: u64, steps: u64) {
     let (mut set, mut model) = (SortedSet::new(), Model::default());
     let keys = 1 + random.below(6_000);
+    let (mut mover, mut cursor) = (Mover::new(Select::Everything), 0);
     for step in 0..steps {
+        // A walk of moves goes on between the operations, as active defragmentation does.
+        if random.below(3) == 0 {
+            cursor = set.relocate_some(cursor, &mut mover).unwrap_or(0);
+        }
         let bytes = format!("m{}", random.below(keys)).into_bytes();
         let hash = hash_key(&bytes);
         let growing = step % (steps / 2) < steps / 3;

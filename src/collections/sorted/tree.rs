@@ -24,10 +24,10 @@ const HEIGHT_MAX: usize = 12;
 /// The tree. It does not own the members.
 #[derive(Default)]
 pub(super) struct Tree {
-    root: Option<Node>,
+    pub(super) root: Option<Node>,
     /// Levels above the leaves.
-    height: usize,
-    len: usize,
+    pub(super) height: usize,
+    pub(super) len: usize,
     leaves: usize,
     inners: usize,
 }
@@ -39,7 +39,7 @@ unsafe impl Sync for Tree {}
 
 /// A place in a leaf with the way to it from the root.
 pub(super) struct Place {
-    way: [Option<(NonNull<Inner>, usize)>; HEIGHT_MAX],
+    pub(super) way: [Option<(NonNull<Inner>, usize)>; HEIGHT_MAX],
     pub(super) leaf: NonNull<Leaf>,
     pub(super) slot: usize,
 }
@@ -142,11 +142,6 @@ impl Cut<'_> {
 }
 
 impl Tree {
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// Bytes the allocator spends on the nodes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.leaves * size_of::<Leaf>() + self.inners * super::super::size_class(size_of::<Inner>())

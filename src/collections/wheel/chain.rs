@@ -1,6 +1,9 @@
 //! A bag of 64-bit items in linked chunks of 256 bytes: adding never moves what is there, and an empty bag
 //! costs 8 bytes. It knows nothing of time.
 
+use crate::collections::relocate::relocate_box;
+use crate::sys::defrag::Mover;
+
 /// Items of a chunk, such that a chunk is 256 bytes.
 const ITEMS: usize = 30;
 
@@ -42,6 +45,20 @@ impl Chain {
             }
         }
         &chunk.items[..chunk.len]
+    }
+
+    /// Moves the blocks of up to `max` chunks behind the first `skip`, for active defragmentation. True if
+    /// there are more.
+    pub(super) fn relocate_some(&mut self, skip: usize, max: usize, mover: &mut Mover) -> bool {
+        let mut link = &mut self.0;
+        for number in 0..skip + max {
+            let Some(chunk) = link else { return false };
+            if number >= skip {
+                relocate_box(chunk, mover);
+            }
+            link = &mut chunk.next;
+        }
+        link.is_some()
     }
 
     pub(super) fn push(&mut self, item: u64) -> Chunks {

@@ -18,8 +18,11 @@
 //! Source of the idea: Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987.
 
 mod chain;
+mod relocate;
 #[cfg(test)]
 mod tests;
+
+pub use relocate::Cursor as RelocateCursor;
 
 use chain::{CHUNK_BYTES, Chain, Chunks};
 use std::collections::VecDeque;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::collections::testing::Random;
+use crate::sys::defrag::{Mover, Select};
 use std::collections::BTreeMap;
 
 /// A wheel and the truth: what each key's deadline is, and for which deadline its item was filed.
@@ -98,7 +99,10 @@ fn agrees_with_a_map() {
     for round in 0..if cfg!(miri) { 1 } else { 12 } {
         let mut model = Model::new(if round % 2 == 0 { 0 } else { 1_700_000_000_000 });
         let keys = [10, 300, 5000][round % 3];
+        let (mut mover, mut cursor) = (Mover::new(Select::Everything), RelocateCursor::default());
         for _ in 0..if cfg!(miri) { 200 } else { 6000 } {
+            // A walk of moves goes on between the operations, as active defragmentation does.
+            cursor = model.wheel.relocate_some(cursor, &mut mover).unwrap_or_default();
             let key = spread(random.below(keys));
             match random.below(12) {
                 0..=5 => {

@@ -147,6 +147,7 @@ fn set_error(error: &SetError) -> CmdError {
 
 fn config_resetstat(ctx: &mut ServerCtx<'_>) -> CmdResult {
     ctx.server.stats.reset();
+    ctx.server.defrag.reset(ctx.server.now.mono_ns);
     ctx.server.keyspace.stats = Default::default();
     ctx.server.keyspace.background().reset_freed_objects();
     ctx.server.memory.exceeded_since_ns = None;

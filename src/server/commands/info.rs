@@ -179,7 +179,8 @@ fn memory(s: &Server, f: &mut Fields) {
     f.size("used_memory_scripts", scripts_bytes + functions_bytes);
     f.size("maxmemory", s.config.maxmemory);
     f.add("maxmemory_policy", crate::config::Choice::name(s.config.maxmemory_policy));
-    ratios(m.allocator.active as u64, m.allocator.allocated as u64, "allocator_frag", f);
+    let (fragmented, allocated) = (m.allocator.fragmented as u64, m.allocator.allocated as u64);
+    ratios(allocated + fragmented, allocated, "allocator_frag", f);
     ratios(m.allocator.resident as u64, m.allocator.active as u64, "allocator_rss", f);
     ratios(m.rss, m.allocator.resident as u64, "rss_overhead", f);
     f.add("mem_fragmentation_ratio", format_args!("{:.2}", m.rss as f64 / used.max(1) as f64));
@@ -193,7 +194,7 @@ fn memory(s: &Server, f: &mut Fields) {
     f.add("mem_aof_buffer", s.aof.buffered());
     f.add("mem_allocator", alloc::name());
     f.add("mem_overhead_db_hashtable_rehashing", 0);
-    f.add("active_defrag_running", 0);
+    f.add("active_defrag_running", s.defrag.running);
     f.add("lazyfree_pending_objects", s.keyspace.background().pending_objects());
     f.add("lazyfreed_objects", s.keyspace.background().freed_objects());
 }
@@ -329,6 +330,13 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("pubsubshard_channels", s.pubsub.len(Kind::Shard));
     f.add("latest_fork_usec", c.latest_fork_us);
     f.add("total_forks", c.forks);
+    let (defrag, (defrag_us, current_us)) = (&s.defrag.totals, s.defrag.times_us(now_ns));
+    f.add("active_defrag_hits", defrag.hits);
+    f.add("active_defrag_misses", defrag.misses);
+    f.add("active_defrag_key_hits", defrag.key_hits);
+    f.add("active_defrag_key_misses", defrag.key_misses);
+    f.add("total_active_defrag_time", defrag_us / 1000);
+    f.add("current_active_defrag_time", current_us / 1000);
     f.add("tracking_total_keys", s.tracking.keys());
     f.add("tracking_total_items", s.tracking.items());
     f.add("tracking_total_prefixes", s.tracking.prefixes());

@@ -124,6 +124,7 @@ fn figures(server: &Server) -> Vec<(String, Figure)> {
         out.push((format!("db.{db}.overhead.hashtable.main"), Figure::Int(bytes)));
     }
     let (active, allocated) = (m.allocator.active as u64, m.allocator.allocated as u64);
+    let fragmented = m.allocator.fragmented as u64;
     let resident = m.allocator.resident as u64;
     let tables: usize =
         (0..server.keyspace.databases()).map(|db| server.keyspace.db(db).overhead_bytes()).sum();
@@ -145,8 +146,8 @@ fn figures(server: &Server) -> Vec<(String, Figure)> {
         ("allocator.active".to_string(), Figure::Int(active)),
         ("allocator.resident".to_string(), Figure::Int(resident)),
         ("allocator.muzzy".to_string(), Figure::Int(m.allocator.muzzy as u64)),
-        ("allocator-fragmentation.ratio".to_string(), ratio(active, allocated)),
-        ("allocator-fragmentation.bytes".to_string(), Figure::Int(active.saturating_sub(allocated))),
+        ("allocator-fragmentation.ratio".to_string(), ratio(allocated + fragmented, allocated)),
+        ("allocator-fragmentation.bytes".to_string(), Figure::Int(fragmented)),
         ("allocator-rss.ratio".to_string(), ratio(resident, active)),
         ("allocator-rss.bytes".to_string(), Figure::Int(resident.saturating_sub(active))),
         ("rss-overhead.ratio".to_string(), ratio(m.rss, resident)),
@@ -197,9 +198,9 @@ fn diagnose(server: &Server) -> String {
                                  the difference for later; MEMORY PURGE gives it back.",
         ),
         (
-            m.allocator.active > m.allocator.allocated * 7 / 5,
-            "Fragmentation: the allocator holds many pages that \
-                                                              are only partly used.",
+            m.allocator.fragmented > m.allocator.allocated * 2 / 5,
+            "Fragmentation: the allocator holds many pages that are only partly used. activedefrag moves \
+             what is in them together.",
         ),
         (
             m.rss > used as u64 * 7 / 5,
@@ -230,15 +231,22 @@ fn purge(ctx: &mut ServerCtx<'_>) -> CmdResult {
 
 fn malloc_stats(ctx: &mut ServerCtx<'_>) -> CmdResult {
     let s = alloc::stats();
-    let text = format!(
-        "{}\nallocated: {}\nactive: {}\nresident: {}\nmuzzy: {}\nretained: {}\n",
+    let mut text = format!(
+        "{}\nallocated: {}\nactive: {}\nresident: {}\nmuzzy: {}\nretained: {}\nfragmented: {}\n",
         alloc::name(),
         s.allocated,
         s.active,
         s.resident,
         s.muzzy,
-        s.retained
+        s.retained,
+        s.fragmented
     );
+    text.push_str("blocks of    slabs       used       free  free bytes\n");
+    for bin in alloc::bin_fills() {
+        let (free, bytes) = (bin.free(), bin.free() * bin.size);
+        let line = format!("{:9} {:8} {:10} {:10} {:11}\n", bin.size, bin.slabs, bin.used, free, bytes);
+        text.push_str(&line);
+    }
     ctx.client.reply.verbatim("txt", text.as_bytes());
     Ok(Outcome::Done)
 }

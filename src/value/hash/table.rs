@@ -4,6 +4,8 @@
 use crate::collections::dict::Dict;
 use crate::collections::element::Field;
 use crate::collections::hash::hash_key;
+use crate::collections::relocate::rebuild_set;
+use crate::sys::defrag::Mover;
 use std::collections::BTreeSet;
 
 /// Fields with their values.
@@ -102,6 +104,15 @@ impl Table {
     pub fn memory_bytes(&self) -> usize {
         // A B-tree of the standard library is about three quarters full.
         self.fields.memory_bytes() + self.deadlines.len() * size_of::<(i64, u64)>() * 4 / 3
+    }
+
+    /// Moves blocks of one bucket of fields, and builds the deadlines anew (at the start, if they are few),
+    /// for active defragmentation; see `Dict::relocate_some`. Deadlines name fields by hash.
+    pub fn relocate_some(&mut self, cursor: u64, mover: &mut Mover) -> u64 {
+        if cursor == 0 {
+            rebuild_set(&mut self.deadlines, mover);
+        }
+        self.fields.relocate_some(cursor, mover, &mut Field::relocate)
     }
 
     /// A copy.

@@ -1,6 +1,6 @@
 //! Hashes against a plain map, with and without deadlines, in all encodings.
 
-use super::super::tests::{rounds, some_member, tight};
+use super::super::tests::{relocate_often, rounds, some_member, tight};
 use super::super::{draft, encoding};
 use super::*;
 use crate::collections::testing::Random;
@@ -96,6 +96,7 @@ fn agrees_with_a_map() {
         let (mut entry, mut model) = (draft(Kind::Hash), Model::new());
         let mut now_ms = 1_000_000;
         for _ in 0..80 {
+            relocate_often(&mut entry, &mut random);
             now_ms += random.below(3) as i64;
             step(&mut entry, &limits, &mut model, now_ms, &mut random);
             check(&entry, &model, now_ms, &mut random, &mut rng);

@@ -4,6 +4,8 @@
 //! Consumers have numbers for as long as they are there; a pending ID names its consumer by number.
 
 use super::id::Id;
+use crate::collections::relocate::{rebuild_map, rebuild_set, relocate_slice, relocate_vec};
+use crate::sys::defrag::Mover;
 use crate::value::Unfit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -273,6 +275,20 @@ impl Group {
     /// Whether every pending ID belongs to a consumer: what a file holds has to end like this.
     pub fn is_whole(&self) -> bool {
         self.pending.values().all(|pending| pending.consumer != ConsumerId::NOBODY)
+    }
+
+    /// Moves its blocks for active defragmentation. Trees of pending IDs are built anew when they are small;
+    /// big ones stay where they are.
+    pub(super) fn relocate(&mut self, mover: &mut Mover) {
+        relocate_slice(&mut self.name, mover);
+        rebuild_map(&mut self.pending, mover);
+        relocate_vec(&mut self.slots, mover);
+        relocate_vec(&mut self.order, mover);
+        relocate_vec(&mut self.free, mover);
+        for consumer in self.slots.iter_mut().flatten() {
+            relocate_slice(&mut consumer.name, mover);
+            rebuild_set(&mut consumer.pending, mover);
+        }
     }
 
     // ---- figures ----

@@ -20,7 +20,9 @@ pub use nodes::Range;
 use super::{Direction, Entry, Object, Unfit};
 use crate::collections::entry::{NewPayload, Payload, PayloadMut};
 use crate::collections::listpack;
+use crate::collections::relocate::relocate_vec;
 use crate::config::Config;
+use crate::sys::defrag::Mover;
 use nodes::Nodes;
 use std::borrow::Cow;
 
@@ -459,6 +461,22 @@ impl Stream {
         }
         self.meta = Meta { first_id: self.meta.first_id, ..meta };
         Ok(())
+    }
+
+    // ---- active defragmentation ----
+
+    /// Moves the blocks of some nodes; see [`Nodes::relocate_some`].
+    pub(super) fn relocate_nodes(&mut self, from: Id, mover: &mut Mover) -> Option<Id> {
+        self.nodes.relocate_some(from, mover)
+    }
+
+    /// Moves the blocks of one group, with the first the list of groups. Gives the number of the next.
+    pub(super) fn relocate_group(&mut self, at: usize, mover: &mut Mover) -> Option<usize> {
+        if at == 0 {
+            relocate_vec(&mut self.groups, mover);
+        }
+        self.groups.get_mut(at)?.relocate(mover);
+        (at + 1 < self.groups.len()).then_some(at + 1)
     }
 
     // ---- figures ----

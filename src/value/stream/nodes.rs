@@ -3,11 +3,15 @@
 
 use super::id::Id;
 use super::node::{self, Item, Walk};
+use crate::collections::relocate::{rebuild_map, relocate_slice, relocate_vec};
+use crate::sys::defrag::Mover;
 use crate::value::Direction;
 use std::collections::{BTreeMap, btree_map};
 
 /// A node that is not the last one is seldom longer; the next one is given this room at once.
 const ROOM_MAX: usize = 4096;
+/// Nodes whose blocks are moved at once.
+const RELOCATED: usize = 64;
 
 /// Nodes by master ID. None is without a live entry.
 #[derive(Clone, Default)]
@@ -134,6 +138,20 @@ impl Nodes {
             Direction::Backward => self.iter_back(end),
         };
         Range { nodes, walk: None, start, end, direction }
+    }
+
+    /// Moves the blocks of some nodes from the one with this ID on, for active defragmentation; at the start
+    /// (the lowest ID) the last node and, if it is small, the tree as well. Gives the ID to go on from.
+    pub fn relocate_some(&mut self, from: Id, mover: &mut Mover) -> Option<Id> {
+        if from == Id::MIN {
+            rebuild_map(&mut self.full, mover);
+            if let Some((_, lp)) = &mut self.tail {
+                relocate_vec(lp, mover);
+            }
+        }
+        let mut nodes = self.full.range_mut(from..);
+        nodes.by_ref().take(RELOCATED).for_each(|(_, lp)| relocate_slice(lp, mover));
+        nodes.next().map(|(id, _)| *id)
     }
 
     /// Bytes of memory beside the entry's: exact but for nodes that are not among the first `samples` (0: all

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::collections::testing::Random;
+use crate::sys::defrag::{Mover, Select};
 use std::collections::BTreeMap;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -86,7 +87,10 @@ fn entries_agree_with_a_model() {
     let mut random = Random::from_env();
     let (mut stream, mut model) = (Stream::default(), BTreeMap::<Id, Pairs>::new());
     let mut added = 0;
+    let (mut mover, mut cursor) = (Mover::new(Select::Everything), Id::MIN);
     for round in 0..6_000 {
+        // A walk of moves goes on between the operations, as active defragmentation does.
+        cursor = stream.relocate_nodes(cursor, &mut mover).unwrap_or(Id::MIN);
         let limits = Limits {
             node_max_bytes: [0, 300, 4096][random.below(3) as usize],
             node_max_entries: [0, 3, 7, 150][random.below(4) as usize],
@@ -148,7 +152,11 @@ fn groups_agree_with_a_model() {
     let mut group = Group::new(b"g", Id::MIN, None);
     let mut model = BTreeMap::<Id, (Vec<u8>, i64, u64)>::new();
     let names: Vec<Vec<u8>> = (0..9).map(|i| format!("consumer{i}").into_bytes()).collect();
+    let mut mover = Mover::new(Select::Everything);
     for round in 0..6_000i64 {
+        if round % 7 == 0 {
+            group.relocate(&mut mover);
+        }
         let name = &names[random.below(9) as usize];
         let id = Id::new(random.below(300), 0);
         let found = group.find_consumer(name);

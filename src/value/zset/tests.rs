@@ -1,6 +1,6 @@
 //! Sorted sets against a plain ordered list, in both encodings.
 
-use super::super::tests::{rounds, some_member, tight};
+use super::super::tests::{relocate_often, rounds, some_member, tight};
 use super::super::{draft, encoding};
 use super::*;
 use crate::collections::testing::Random;
@@ -65,6 +65,7 @@ fn agrees_with_a_sorted_list() {
         let limits = tight(&mut random).zset;
         let (mut entry, mut model) = (draft(Kind::Zset), Model::new());
         for _ in 0..60 {
+            relocate_often(&mut entry, &mut random);
             let member = some_member(&mut random);
             let place = model.iter().position(|(_, other)| *other == member);
             match random.below(8) {
