@@ -7,6 +7,7 @@
 
 mod connection;
 mod listener;
+mod outgoing;
 
 use crate::config::Config;
 use crate::server::client::Close;
@@ -77,6 +78,7 @@ impl Reactor {
         };
         reactor.describe_listeners();
         reactor.server.listen_check = listener::probe;
+        reactor.server.dial = outgoing::dial;
         reactor.server.set_process_title();
         Ok(reactor)
     }

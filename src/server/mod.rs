@@ -17,6 +17,7 @@ pub mod limits;
 pub mod load;
 pub mod memory;
 pub mod multi;
+pub mod outgoing;
 mod push;
 pub mod replay;
 pub mod script;
@@ -173,6 +174,10 @@ pub struct Server {
     pub process: Process,
     /// Says whether the configured addresses can be listened on, given those that are listened on now.
     pub listen_check: ListenCheck,
+    /// Connects to another server; `net` gives it.
+    pub dial: outgoing::Dial,
+    /// Connections to other servers that wait for their next use.
+    pub links: outgoing::Links,
     /// Memory figures.
     pub memory: memory::Memory,
     /// Peak sizes that CLIENT and INFO show.
@@ -279,6 +284,8 @@ impl Server {
             disk_error: None,
             process: Process::default(),
             listen_check: |_, _| Ok(()),
+            dial: outgoing::no_network,
+            links: outgoing::Links::default(),
             memory: memory::Memory::default(),
             peaks: limits::Peaks {
                 reply_peak_reset_ms: Some(limits::PEAK_RESET_MS),

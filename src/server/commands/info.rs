@@ -329,6 +329,7 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("pubsubshard_channels", s.pubsub.len(Kind::Shard));
     f.add("latest_fork_usec", c.latest_fork_us);
     f.add("total_forks", c.forks);
+    f.add("migrate_cached_sockets", s.links.len());
     f.add("tracking_total_keys", s.tracking.keys());
     f.add("tracking_total_items", s.tracking.items());
     f.add("tracking_total_prefixes", s.tracking.prefixes());
