@@ -8,6 +8,7 @@ use crate::server::table::Handler;
 
 const CHANGING: Flags = Flags::ADMIN.with(Flags::STALE).with(Flags::NO_ASYNC_LOADING);
 const LOOKING: Flags = Flags::STALE;
+const LOADING: Flags = Flags::LOADING.with(Flags::STALE);
 const ADMIN: Flags = Flags::ADMIN.with(Flags::STALE);
 const CLIENT: Flags = Flags::FAST.with(Flags::LOADING).with(Flags::STALE);
 
@@ -37,7 +38,7 @@ const fn tips(tips: &'static [&'static str], (spec, handler): (Spec, Handler)) -
     (Spec { tips, ..spec }, handler)
 }
 
-/// A row whose time is linear in `complexity`.
+/// A row whose time is not constant.
 const fn takes(complexity: &'static str, (spec, handler): (Spec, Handler)) -> (Spec, Handler) {
     (Spec { complexity, ..spec }, handler)
 }
@@ -134,10 +135,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             row("cluster|getkeysinslot", 4, LOOKING, "slot count", "Tells some of the keys of a slot."),
         ),
     ),
-    since(
-        "5.0.0",
-        row("cluster|help", 2, Flags::LOADING.with(Flags::STALE), "", "Explains the subcommands."),
-    ),
+    since("5.0.0", row("cluster|help", 2, LOADING, "", "Explains the subcommands.")),
     tips(NONDETERMINISTIC, row("cluster|info", 2, LOOKING, "", "Tells the state of the cluster.")),
     takes(
         "O(N) where N is the length of the key.",
@@ -208,7 +206,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
             "7.0.0",
             tips(
                 NONDETERMINISTIC,
-                row("cluster|shards", 2, LOOKING, "", "Tells the shards and their nodes."),
+                row("cluster|shards", 2, LOADING, "", "Tells the shards and their nodes."),
             ),
         ),
     ),
@@ -228,7 +226,7 @@ pub const COMMANDS: &[(Spec, Handler)] = &[
         "`CLUSTER SHARDS`",
         takes(
             NODES,
-            tips(NONDETERMINISTIC, row("cluster|slots", 2, LOOKING, "", "Tells the slots and their nodes.")),
+            tips(NONDETERMINISTIC, row("cluster|slots", 2, LOADING, "", "Tells the slots and their nodes.")),
         ),
     ),
 ];
