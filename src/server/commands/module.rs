@@ -125,3 +125,45 @@ fn help(ctx: &mut ServerCtx<'_>) -> CmdResult {
     );
     Ok(Outcome::Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, YesNoLocal};
+    use crate::server::Server;
+    use crate::server::client::Peer;
+    use crate::sys::background::Background;
+    use crate::sys::clock::Clock;
+
+    /// The reply to a request, where the option lets some callers in.
+    fn reply(allowed: YesNoLocal, is_local: bool, request: &str) -> String {
+        crate::collections::hash::seed_hashes(7);
+        let config = Config { enable_module_command: allowed, protected_mode: false, ..Config::default() };
+        let mut server = Server::new(config, Clock::fake(1), 7, Background::inline()).unwrap();
+        let slot = server.accept(Peer { is_local, ..Peer::default() }).unwrap();
+        let client = server.clients.get_mut(slot).unwrap();
+        client.input.feed(format!("{request}\r\n").as_bytes());
+        server.run(slot);
+        let reply = server.clients.get_mut(slot).unwrap().reply.take();
+        String::from_utf8(reply).unwrap()
+    }
+
+    #[test]
+    fn who_may_ask_for_modules_is_told_that_there_are_none() {
+        let refused = "-ERR MODULE command not allowed. If the enable-module-command option is set to";
+        for request in ["MODULE LOAD x.so", "MODULE LOADEX x.so ARGS a", "MODULE UNLOAD x"] {
+            for (allowed, is_local) in
+                [(YesNoLocal::No, true), (YesNoLocal::No, false), (YesNoLocal::Local, false)]
+            {
+                assert!(reply(allowed, is_local, request).starts_with(refused), "{request}");
+            }
+            for (allowed, is_local) in [(YesNoLocal::Yes, false), (YesNoLocal::Local, true)] {
+                let told = match request.contains("UNLOAD") {
+                    true => "-ERR Error unloading module: no such module with that name\r\n",
+                    false => "-ERR Error loading the extension: modules are not supported\r\n",
+                };
+                assert_eq!(reply(allowed, is_local, request), told, "{request}");
+            }
+        }
+        assert_eq!(reply(YesNoLocal::No, false, "MODULE LIST"), "*0\r\n");
+    }
+}
