@@ -181,6 +181,40 @@ fn a_thousand_keys_move_and_what_is_refused_stays() {
 }
 
 #[test]
+fn what_is_over_is_not_sent_and_what_is_moved_is_told() {
+    let (one, two) = (folder(), folder());
+    let (here, there) = (ours(one.path()), ours(two.path()));
+    let (mut a, mut b, mut listener) = (here.connect(), there.connect(), here.connect());
+    a.line("DEBUG SET-ACTIVE-EXPIRE 0");
+    a.line("CONFIG SET notify-keyspace-events KEA");
+    listener.line("PSUBSCRIBE __keyevent@*:del __keyevent@*:expired");
+    assert!(listener.read().is_some(), "the second of two replies");
+    a.line("SET over v PX 1");
+    a.line("MSET k v l w");
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(migrate(&mut a, there.port, "over 0 5000"), Reply::Text("NOKEY".into()));
+    // A transaction that watches a moved key fails.
+    let mut watcher = here.connect();
+    watcher.line("WATCH k");
+    let port = there.port.to_string();
+    // The name may stand for IPv6 as well, where nobody listens.
+    let moved = a.line(&format!("MIGRATE localhost {port} k 0 5000"));
+    assert_eq!(moved, ok());
+    watcher.line("MULTI");
+    watcher.line("PING");
+    assert_eq!(watcher.line("EXEC"), Reply::Nil);
+    a.line("MULTI");
+    assert_eq!(migrate(&mut a, there.port, "l 0 5000"), Reply::Text("QUEUED".into()));
+    assert_eq!(a.line("EXEC"), Reply::Array(vec![ok()]));
+    for (event, key) in [("expired", "over"), ("del", "k"), ("del", "l")] {
+        let Some(Reply::Array(parts)) = listener.read() else { panic!("an event comes") };
+        assert_eq!(parts[2], Reply::Text(format!("__keyevent@0__:{event}")));
+        assert_eq!(parts[3], Reply::Text(key.into()));
+    }
+    assert_eq!(b.line("DBSIZE"), Reply::Int(2));
+}
+
+#[test]
 fn a_database_that_is_not_there_takes_nothing() {
     let (one, two) = (folder(), folder());
     let (here, there) = (ours(one.path()), ours(two.path()));
