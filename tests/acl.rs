@@ -116,6 +116,9 @@ impl Form {
         if name == "XREADGROUP" {
             form.words.extend([(1, "GROUP".into()), (2, "g".into()), (3, "c".into())]);
         }
+        if name == "MIGRATE" {
+            form.words.extend((1..).zip(["host", "1", "", "0", "1000"].map(str::to_owned)));
+        }
         for fact in facts {
             let start = match fact.begin.0.as_str() {
                 "index" => fact.begin_number("index") as usize,
@@ -134,6 +137,15 @@ impl Form {
             form.words.entry(i).or_insert_with(|| "allowed".into());
         }
         Some(form)
+    }
+
+    /// All forms of the command: one, or, where the key specs exclude each other, one for each of them.
+    fn all(name: &str, arity: i64, facts: &[Fact]) -> Vec<Form> {
+        let facts: Vec<&[Fact]> = match name {
+            "MIGRATE" => facts.iter().map(std::slice::from_ref).collect(),
+            _ => vec![facts],
+        };
+        facts.into_iter().filter_map(|facts| Form::of(name, arity, facts)).collect()
     }
 
     fn end(&self) -> usize {
@@ -201,15 +213,16 @@ fn every_command_refuses_a_forbidden_key() {
     let mut world = World::new();
     let mut tried = 0;
     for (name, arity, facts) in commands_with_keys(&world) {
-        let Some(form) = Form::of(&name, arity, &facts) else { continue };
-        assert!(world.may_run(&form.argv()), "{name}: keys that are allowed: {:?}", form.argv());
-        for at in &form.keys {
-            let mut argv = form.argv();
-            argv[*at] = "forbidden".into();
-            let reply = world.send(world.user, &argv);
-            assert_eq!(reply, "-NOPERM No permissions to access a key\r\n", "{argv:?}");
-            assert!(!world.may_run(&argv), "{argv:?}");
-            tried += 1;
+        for form in Form::all(&name, arity, &facts) {
+            assert!(world.may_run(&form.argv()), "{name}: keys that are allowed: {:?}", form.argv());
+            for at in &form.keys {
+                let mut argv = form.argv();
+                argv[*at] = "forbidden".into();
+                let reply = world.send(world.user, &argv);
+                assert_eq!(reply, "-NOPERM No permissions to access a key\r\n", "{argv:?}");
+                assert!(!world.may_run(&argv), "{argv:?}");
+                tried += 1;
+            }
         }
     }
     assert!(tried > 150, "{tried} tried");
@@ -247,17 +260,18 @@ fn every_command_asks_for_reading_and_writing() {
     };
     for (name, arity, facts) in commands_with_keys(&world) {
         let keys: Vec<&Fact> = facts.iter().filter(|fact| !fact.has("not_key")).collect();
-        let Some(form) = Form::of(&name, arity, &facts) else { continue };
         // What SET and BITFIELD do with their keys hangs on the other arguments.
         if keys.iter().any(|fact| fact.has("variable_flags")) {
             continue;
         }
         let reads = keys.iter().any(|fact| fact.has("access"));
         let writes = keys.iter().any(|fact| ["update", "insert", "delete"].iter().any(|f| fact.has(f)));
-        user(&mut world, "R");
-        assert_eq!(world.may_run(&form.argv()), !writes, "{name} with keys to be read");
-        user(&mut world, "W");
-        assert_eq!(world.may_run(&form.argv()), !reads, "{name} with keys to be written");
+        for form in Form::all(&name, arity, &facts) {
+            user(&mut world, "R");
+            assert_eq!(world.may_run(&form.argv()), !writes, "{name} with keys to be read");
+            user(&mut world, "W");
+            assert_eq!(world.may_run(&form.argv()), !reads, "{name} with keys to be written");
+        }
     }
 }
 
@@ -298,6 +312,12 @@ const HIDDEN: &[&str] = &[
     "OBJECT ENCODING forbidden",
     "MEMORY USAGE forbidden",
     "EVAL x 2 allowed forbidden",
+    "MIGRATE h 1 forbidden 0 1",
+    "MIGRATE h 1 forbidden 0 1 COPY",
+    "MIGRATE h 1  0 1 KEYS allowed forbidden",
+    "MIGRATE h 1  0 1 AUTH KEYS keys forbidden",
+    "MIGRATE h 1  0 1 AUTH2 KEYS allowed COPY KEYS forbidden",
+    "MIGRATE h 1  0 1 COPY REPLACE KEYS KEYS",
     "WATCH allowed forbidden",
 ];
 

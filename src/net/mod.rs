@@ -7,6 +7,7 @@
 
 mod connection;
 mod listener;
+mod outgoing;
 
 use crate::config::Config;
 use crate::server::client::Close;
@@ -79,6 +80,7 @@ impl Reactor {
         reactor.describe_listeners();
         reactor.server.listen_check = listener::probe;
         reactor.server.open_wire = Some(|fd| Box::new(Wire::new(fd)));
+        reactor.server.dial = outgoing::dial;
         reactor.server.set_process_title();
         Ok(reactor)
     }

@@ -32,11 +32,11 @@ pub enum Blocked {
     Loading,
     /// The beginning of a rewrite (BGREWRITEAOF).
     Rewrite,
-    /// The log to be durable (WAITAOF).
+    /// The log to be durable, here or in replicas (WAITAOF, WAIT).
     Log(LogWait),
 }
 
-/// What WAITAOF waits for.
+/// What WAITAOF or WAIT waits for.
 #[derive(Clone, Copy, Debug)]
 pub struct LogWait {
     /// The log position that has to be durable here; None: it need not.
@@ -45,6 +45,17 @@ pub struct LogWait {
     pub replicas: u64,
     /// Milliseconds since 1970 at which it gives up; 0: never.
     pub deadline_ms: i64,
+    /// What it is told.
+    pub answer: LogAnswer,
+}
+
+/// What a client that waited for the log is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogAnswer {
+    /// Whether this server's log has its writes, and how many replicas' logs have (WAITAOF).
+    LocalAndReplicas,
+    /// How many replicas have its writes (WAIT).
+    Replicas,
 }
 
 /// A stored command and what wakes it.

@@ -17,6 +17,7 @@ const JOBS: &[Job] = &[
     (100, Server::tend_log),
     (100, Server::limit_tracking_table),
     (1000, |server| server.clock.tick()),
+    (1000, Server::close_unused_links),
 ];
 
 /// When each job ran last, in monotonic milliseconds.

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod load;
 pub mod memory;
 pub mod multi;
+pub mod outgoing;
 mod push;
 pub mod replay;
 pub mod script;
@@ -179,6 +180,10 @@ pub struct Server {
     pub listen_check: ListenCheck,
     /// The way past the event loop to a client, for the debugger of scripts.
     pub open_wire: Option<debugger::OpenWire>,
+    /// Connects to another server; `net` gives it.
+    pub dial: outgoing::Dial,
+    /// Connections to other servers that wait for their next use.
+    pub links: outgoing::Links,
     /// Memory figures.
     pub memory: memory::Memory,
     /// Peak sizes that CLIENT and INFO show.
@@ -287,6 +292,8 @@ impl Server {
             process: Process::default(),
             listen_check: |_, _| Ok(()),
             open_wire: None,
+            dial: outgoing::no_network,
+            links: outgoing::Links::default(),
             memory: memory::Memory::default(),
             peaks: limits::Peaks {
                 reply_peak_reset_ms: Some(limits::PEAK_RESET_MS),

@@ -1,16 +1,16 @@
 //! Commands about the append-only log: BGREWRITEAOF, and WAITAOF, which waits until a client's writes are on
 //! disk.
 
+use super::replication::deadline_ms;
 use crate::command::args::Cursor;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::{Acl, Flags, SPEC, Spec};
 use crate::command::{Outcome, args};
 use crate::server::aof::{Scheduled, State};
-use crate::server::blocking::{Blocked, LogWait};
+use crate::server::blocking::{Blocked, LogAnswer, LogWait};
 use crate::server::client::Client;
 use crate::server::table::Handler;
 use crate::server::{Server, ServerCtx};
-use crate::util::num;
 
 /// The rows.
 pub const COMMANDS: &[(Spec, Handler)] = &[
@@ -62,8 +62,6 @@ fn bgrewriteaof(ctx: &mut ServerCtx<'_>) -> CmdResult {
 /// There is no log to wait for.
 const NO_LOG: CmdError =
     CmdError::new("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
-/// The last argument of WAITAOF is in milliseconds.
-const NOT_A_TIMEOUT: CmdError = CmdError::new("ERR timeout is not an integer or out of range");
 /// The first argument of WAITAOF.
 const NOT_LOCAL: CmdError = CmdError::new("ERR value is out of range, must be between 0 and 1");
 
@@ -78,29 +76,27 @@ fn waitaof(ctx: &mut ServerCtx<'_>) -> CmdResult {
         n @ 0.. => n as u64,
         _ => return Err(crate::command::error::OUT_OF_RANGE_POSITIVE),
     };
-    let timeout_ms = match num::parse_i64(cursor.take()?) {
-        None => return Err(NOT_A_TIMEOUT),
-        Some(..0) => return Err(crate::command::error::TIMEOUT_NEGATIVE),
-        Some(ms) => ms,
-    };
+    let timeout = cursor.take()?;
+    let deadline_ms = deadline_ms(timeout, ctx.server.now.wall_ms)?;
     if local && ctx.server.aof.state == State::Off {
         return Err(NO_LOG);
     }
     let position = local.then_some(ctx.client.log_position);
-    let deadline_ms = match timeout_ms {
-        0 => 0,
-        ms => ctx.server.now.wall_ms.saturating_add(ms),
-    };
-    let wait = LogWait { position, replicas, deadline_ms };
-    if ctx.server.is_satisfied(wait) || ctx.server.unit.no_waiting {
-        ctx.server.write_acks(ctx.client);
-        return Ok(Outcome::Done);
-    }
-    ctx.server.block_on_log(ctx.client, wait);
+    let wait = LogWait { position, replicas, deadline_ms, answer: LogAnswer::LocalAndReplicas };
+    ctx.server.wait_for_log(ctx.client, wait);
     Ok(Outcome::Done)
 }
 
 impl Server {
+    /// Answers WAIT or WAITAOF, at once or, if what it waits for is not there and waiting is allowed, later.
+    pub(super) fn wait_for_log(&mut self, client: &mut Client, wait: LogWait) {
+        if self.is_satisfied(wait) || self.unit.no_waiting {
+            self.write_acks(client, wait.answer);
+        } else {
+            self.block_on_log(client, wait);
+        }
+    }
+
     /// Whether the log of this server holds a client's writes on disk.
     fn has_synced(&self, position: u64) -> bool {
         self.aof.state == State::On && self.aof.failure.is_none() && self.aof.synced >= position
@@ -115,9 +111,11 @@ impl Server {
     }
 
     /// How many logs, of this server and of replicas, hold a client's writes.
-    fn write_acks(&self, client: &mut Client) {
-        client.reply.array(2);
-        client.reply.int(i64::from(self.has_synced(client.log_position)));
+    fn write_acks(&self, client: &mut Client, answer: LogAnswer) {
+        if answer == LogAnswer::LocalAndReplicas {
+            client.reply.array(2);
+            client.reply.int(i64::from(self.has_synced(client.log_position)));
+        }
         client.reply.int(0);
     }
 
@@ -145,10 +143,14 @@ impl Server {
 
     /// Ends a client's wait with an error or with what there is.
     pub(in crate::server) fn end_log_wait(&mut self, client: &mut Client, error: Option<&CmdError>) {
+        let answer = match client.blocked.as_deref() {
+            Some(Blocked::Log(wait)) => wait.answer,
+            _ => unreachable!("only who waits for the log comes here"),
+        };
         self.release(client);
         match error {
             Some(error) => self.reply_error(client, error),
-            None => self.write_acks(client),
+            None => self.write_acks(client, answer),
         }
         self.queue_write(client);
     }

@@ -501,7 +501,8 @@ fn unblock(ctx: &mut ServerCtx<'_>) -> CmdResult {
         return Err(wrong_form(ctx.args.get(1)));
     }
     let id = int(ctx.args.get(2))? as u64;
-    let waits = |client: &Client| matches!(client.blocked.as_deref(), Some(Blocked::Keys(_)));
+    let waits =
+        |client: &Client| matches!(client.blocked.as_deref(), Some(Blocked::Keys(_) | Blocked::Log(_)));
     let slot = ctx.server.clients.slot_of(id);
     let slot = slot.filter(|slot| ctx.server.clients.get(*slot).is_some_and(waits));
     let unblocked = match slot.and_then(|slot| ctx.server.clients.take(slot)) {

@@ -5,7 +5,6 @@ use super::{debug_data as data, debug_look as look};
 use crate::command::error::{self, CmdError, CmdResult};
 use crate::command::spec::{Flags, SPEC, Spec};
 use crate::command::{Outcome, args};
-use crate::config::Caller;
 use crate::server::ServerCtx;
 use crate::server::table::Handler;
 use crate::util::{memsize, num};
@@ -155,7 +154,7 @@ const SUBCOMMANDS: &[Sub] = &[
 ];
 
 fn debug(ctx: &mut ServerCtx<'_>) -> CmdResult {
-    check_allowed(ctx)?;
+    super::check_protected(ctx, ctx.server.config.enable_debug_command, "debug")?;
     let (name, argc) = (ctx.args.get(1), ctx.args.len() - 2);
     if args::is(name, "help") && argc == 0 {
         return help(ctx);
@@ -166,20 +165,6 @@ fn debug(ctx: &mut ServerCtx<'_>) -> CmdResult {
         None => Err(wrong_subcommand(ctx)),
     }
 }
-
-/// Refuses those whom enable-debug-command does not let in.
-fn check_allowed(ctx: &ServerCtx<'_>) -> Result<(), CmdError> {
-    let peer = &ctx.client.peer;
-    let caller = Caller { local: peer.is_local || peer.is_unix, loading: false };
-    if ctx.server.config.enable_debug_command.allows(caller) { Ok(()) } else { Err(NOT_ALLOWED) }
-}
-
-/// enable-debug-command forbids it.
-const NOT_ALLOWED: CmdError = CmdError::new(
-    "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it \
-     from a local connection, otherwise you need to set this option in the configuration file, and then \
-     restart the server.",
-);
 
 /// The error for a subcommand that does not exist in this form.
 fn wrong_subcommand(ctx: &ServerCtx<'_>) -> CmdError {

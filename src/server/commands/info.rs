@@ -337,6 +337,7 @@ fn stats(s: &Server, f: &mut Fields) {
     f.add("active_defrag_key_misses", defrag.key_misses);
     f.add("total_active_defrag_time", defrag_us / 1000);
     f.add("current_active_defrag_time", current_us / 1000);
+    f.add("migrate_cached_sockets", s.links.len());
     f.add("tracking_total_keys", s.tracking.keys());
     f.add("tracking_total_items", s.tracking.items());
     f.add("tracking_total_prefixes", s.tracking.prefixes());
