@@ -431,6 +431,8 @@ fn zadd(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn zincrby(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
+    // An option in the place of the increment is an error of syntax, as in Redis.
+    Adding::parse(args)?;
     let increment = score(args.get(2))?;
     let adding = Adding { answers: Answers::Sum, ..Adding::default() };
     add(ctx, adding, &[increment], |_| args.get(3))

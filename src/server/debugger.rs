@@ -174,6 +174,9 @@ fn hold_session(
     let runner = &mut ctx.server.runner;
     let mut session = runner.session.take().expect("the session is ended here");
     session.debugger.finish(&mut runner.scripts.cache.vm, &mut *session.wire);
+    if session.debugger.user_has_gone() {
+        ctx.client.close = Some(Close::Now);
+    }
     result
 }
 
@@ -219,7 +222,7 @@ fn hold_forked_session(
         // No part of a reply is there: a script's is written when it has ended.
         client.reply.error(error.as_bytes());
     }
-    if client.reply_mode == ReplyMode::On {
+    if client.reply_mode == ReplyMode::On && client.close.is_none() {
         send_replies(client, &mut *open_wire(client.peer.fd));
     }
     log::info!(target: "aikv", "Forked session of the script debugger ended");

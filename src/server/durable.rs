@@ -139,6 +139,7 @@ impl Server {
         let appended = self.aof.appended;
         let wrote = appended != before && !command.is(Flags::READONLY);
         if appended != before {
+            self.aof.note_writer(client.log_position);
             client.log_position = appended;
         }
         if !self.aof.gating || client.output_end() <= start {

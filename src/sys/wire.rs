@@ -7,13 +7,13 @@ use super::signals;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::RawFd;
 
-/// Who takes nothing for so long, in milliseconds, has gone.
-const WRITE_PATIENCE_MS: i32 = 5_000;
-/// How often a reader looks whether the process is to end, in milliseconds.
+/// Who takes nothing for so many looks has gone.
+const WRITE_PATIENCE_LOOKS: u32 = 20;
+/// How often a reader or writer looks whether the process is to end, in milliseconds.
 const LOOK_MS: i32 = 250;
 
-/// The socket. Reading waits for bytes, and fails when a signal asks for the end of the process; writing
-/// waits for room, but not for ever.
+/// The socket. Reading waits for bytes, writing for room, but not for ever; both fail when a signal asks for
+/// the end of the process. What a failed write has left behind is no whole message: nobody should write on.
 #[derive(Debug)]
 pub struct Wire {
     fd: RawFd,
@@ -59,6 +59,7 @@ impl Read for Wire {
 
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut looks = 0;
         loop {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             // SAFETY: there are so many bytes.
@@ -67,7 +68,14 @@ impl Write for Wire {
                 Ok(written) => return Ok(written),
                 Err(_) => would_block(io::Error::last_os_error())?,
             }
-            if !self.wait(libc::POLLOUT, WRITE_PATIENCE_MS)? {
+            if signals::end_asked() {
+                return Err(io::Error::other("the process is to end"));
+            }
+            if self.wait(libc::POLLOUT, LOOK_MS)? {
+                continue;
+            }
+            looks += 1;
+            if looks == WRITE_PATIENCE_LOOKS {
                 return Err(ErrorKind::TimedOut.into());
             }
         }

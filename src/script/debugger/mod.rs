@@ -140,6 +140,8 @@ pub struct Debugger {
     /// Whether the user knows that.
     hinted: bool,
     input: CommandInput,
+    /// Whether something could not be sent: nobody is there, and what was sent may end in the middle.
+    gone: bool,
     activity: Activity,
     /// Since when the script has run without a stop, in monotonic nanoseconds.
     since_ns: u64,
@@ -159,6 +161,7 @@ impl Debugger {
             maxlen: Some(MAXLEN),
             hinted: false,
             input: CommandInput::default(),
+            gone: false,
             activity: Activity::Running,
             since_ns: now_ns,
             limit_ms,
@@ -178,7 +181,7 @@ impl Debugger {
         if let Activity::Evaluating(line, reason, _) = self.activity {
             self.activity = Activity::Talking(line, reason);
             self.note_evaluated(vm);
-            send(vm, wire);
+            self.send(vm, wire);
             return self.talk(vm, wire, clock);
         }
         let stop = vm.stop();
@@ -194,7 +197,7 @@ impl Debugger {
         };
         vm.notes().push(format!("* Stopped at {}, stop reason = {why}", stop.line).into_bytes());
         self.note_line(vm, stop.line.into());
-        send(vm, wire);
+        self.send(vm, wire);
         self.talk(vm, wire, clock)
     }
 
@@ -210,14 +213,25 @@ impl Debugger {
 
     /// The command that the user wanted was run.
     pub fn answered(&mut self, vm: &mut Vm, wire: &mut dyn Wire, clock: &Clock) -> Next {
-        send(vm, wire);
+        self.send(vm, wire);
         self.talk(vm, wire, clock)
     }
 
     /// The script has ended.
     pub fn finish(&mut self, vm: &mut Vm, wire: &mut dyn Wire) {
         vm.notes().push(b"<endsession>".to_vec());
-        send(vm, wire);
+        self.send(vm, wire);
+    }
+
+    /// Whether the user has gone, perhaps in the middle of a message: nothing more is for him.
+    pub fn user_has_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Sends what is in the notes.
+    fn send(&mut self, vm: &mut Vm, wire: &mut dyn Wire) {
+        let lines = vm.notes().take();
+        self.gone = self.gone || wire.write_all(&encode(lines)).is_err();
     }
 
     fn is_too_long(&self, since_ns: u64, clock: &Clock) -> bool {
@@ -310,13 +324,16 @@ impl Debugger {
             if let Some(next) = self.act(words, vm, clock) {
                 return next;
             }
-            send(vm, wire);
+            self.send(vm, wire);
         }
     }
 
     /// The next command; none if nobody is there.
     fn read_command(&mut self, wire: &mut dyn Wire) -> Result<Option<Vec<Vec<u8>>>, InputError> {
         loop {
+            if self.gone {
+                return Ok(None);
+            }
             if let Some(words) = self.input.next_command()? {
                 return Ok(Some(words));
             }
@@ -541,9 +558,4 @@ impl Debugger {
             None => b"<value> replies are unlimited.".to_vec(),
         });
     }
-}
-
-/// Sends what is in the notes. A user who has gone is noticed when he is read from.
-fn send(vm: &mut Vm, wire: &mut dyn Wire) {
-    let _noticed_later = wire.write_all(&encode(vm.notes().take()));
 }

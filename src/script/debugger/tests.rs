@@ -10,6 +10,8 @@ use std::io;
 struct User {
     says: std::collections::VecDeque<Vec<u8>>,
     heard: Vec<u8>,
+    /// Messages that he takes; the next one fails.
+    patience: Option<usize>,
 }
 
 impl Read for User {
@@ -22,6 +24,11 @@ impl Read for User {
 
 impl Write for User {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.patience {
+            Some(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Some(left) => *left -= 1,
+            None => {}
+        }
         self.heard.extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -76,7 +83,7 @@ fn session_of(says: Vec<Vec<u8>>, script: &str) -> Session {
     let mut vm = Vm::new(Role::Scripts, 64 << 20, 7);
     let function = vm.compile(c"@user_script", script.as_bytes()).expect("the script compiles");
     let clock = Clock::fake(0);
-    let mut user = User { says: says.into(), heard: Vec::new() };
+    let mut user = User { says: says.into(), ..User::default() };
     let mut debugger = Debugger::new(script.as_bytes(), 5_000, clock.mono_ns());
     let (keys, args): ([&[u8]; 1], [&[u8]; 1]) = ([b"k"], [b"v"]);
     vm.begin(&function, keys.into_iter(), args.into_iter(), true);
@@ -403,4 +410,26 @@ fn any_talk_comes_to_an_end() {
         assert_eq!(session.error, None, "seed {seed}, round {round}");
         assert_eq!(session.answers.last().unwrap().last().unwrap(), "<endsession>");
     }
+}
+
+#[test]
+fn who_takes_nothing_has_gone_whatever_he_has_sent_before() {
+    let script = b"local n = 0\nwhile n < 3 do n = n + 1 end\nreturn n";
+    let mut vm = Vm::new(Role::Scripts, 64 << 20, 7);
+    let function = vm.compile(c"@user_script", script).expect("the script compiles");
+    let clock = Clock::fake(0);
+    let says = vec![[request("w"), request("w"), request("w")].concat()].into();
+    let mut user = User { says, patience: Some(2), ..User::default() };
+    let mut debugger = Debugger::new(script, 5_000, clock.mono_ns());
+    vm.begin(&function, [].into_iter(), [].into_iter(), true);
+    debugger.begin(&mut vm);
+    let mut step = vm.start();
+    while step != Step::Done {
+        let Next::Step(next) = debugger.stopped(&mut vm, &mut user, &clock) else { panic!("no command") };
+        step = next;
+    }
+    debugger.finish(&mut vm, &mut user);
+    assert!(debugger.user_has_gone());
+    // Where it stopped, and one answer: the second one was tried, and then nothing more.
+    assert_eq!(answers(&user.heard).len(), 2);
 }

@@ -9,7 +9,7 @@
 //! How bytes get to the disk depends on `appendfsync`:
 //! - `always`: what a turn appended is shipped to the thread that syncs, which writes and syncs it in one go;
 //!   meanwhile the next shipment gathers. Replies wait for their position (group commit). Clients that were
-//!   just answered are about to write again: a shipment waits a little for as many writes as there were
+//!   just answered are about to write again: a shipment waits a little for as many of them as wrote
 //!   before, so that they do not fall into two halves that take turns at the disk.
 //! - `everysec`, `no`: written before the turn's replies leave; synced once a second by the thread, or never.
 //!   While a sync runs, a write may have to wait for it, so it is put off for up to two seconds.
@@ -43,7 +43,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// About the time that a client that writes again costs the loop, in nanoseconds.
-const UNIT_NS: u64 = 10_000;
+const WRITER_NS: u64 = 10_000;
 /// Milliseconds between two syncs under `everysec`.
 const SYNC_PERIOD_MS: u64 = 1000;
 /// Milliseconds a write is put off for while a sync runs.
@@ -71,8 +71,8 @@ struct Job {
     file: Arc<LogFile>,
     /// The bytes on their way, and how they got there. None: only a sync.
     shipment: Option<Arc<Mutex<Shipped>>>,
-    /// Units in the shipment.
-    units: u64,
+    /// Clients whose writes are in the shipment.
+    writers: u64,
     /// When it began, in monotonic nanoseconds.
     begun_ns: u64,
 }
@@ -80,19 +80,19 @@ struct Job {
 /// How long a shipment waits for more.
 #[derive(Clone, Copy, Default)]
 struct Hold {
-    /// Units with which it goes at once.
-    units: u64,
+    /// Clients with whose writes it goes at once.
+    writers: u64,
     /// When it goes all the same, in monotonic nanoseconds.
     until_ns: u64,
 }
 
 impl Hold {
-    /// After a job of this length, with so many units on their way round. Clients that write again at once
-    /// take the loop about [`UNIT_NS`] each. Waiting for all of them gets more done than serving one half
-    /// while the other is on its way to the disk, because each half costs a sync; but never for longer than
-    /// two syncs take.
-    fn after(units: u64, job_ns: u64, now_ns: u64) -> Hold {
-        Hold { units, until_ns: now_ns + 2 * (units * UNIT_NS).min(job_ns) }
+    /// After a job of this length, with so many clients that have written in it or since it began. Those
+    /// who write again at once take the loop about [`WRITER_NS`] each. Waiting for all of them gets more done
+    /// than serving one half while the other is on its way to the disk, because each half costs a sync; but
+    /// never for longer than two syncs take.
+    fn after(writers: u64, job_ns: u64, now_ns: u64) -> Hold {
+        Hold { writers, until_ns: now_ns + 2 * (writers * WRITER_NS).min(job_ns) }
     }
 }
 
@@ -136,8 +136,10 @@ pub struct Aof {
     file: Option<Arc<LogFile>>,
     annotator: Option<Annotator>,
     buffer: Vec<u8>,
-    /// Units in the buffer.
-    units: u64,
+    /// Clients whose writes are in the buffer.
+    writers: u64,
+    /// The position at which the buffer begins.
+    shipped: u64,
     hold: Hold,
     /// Whether the buffer waits for more.
     holding: bool,
@@ -195,6 +197,12 @@ impl Aof {
         self.jobs.iter().any(|job| job.shipment.is_some())
     }
 
+    /// Notes a client that has written; `before` is the position of what it wrote last before.
+    #[inline]
+    pub(super) fn note_writer(&mut self, before: u64) {
+        self.writers += u64::from(before <= self.shipped);
+    }
+
     /// Lets the thread work on a file.
     fn job(
         &mut self,
@@ -204,8 +212,8 @@ impl Aof {
     ) -> (u64, Arc<LogFile>) {
         let file = Arc::clone(self.file.as_ref().expect("there is a file"));
         self.next_token += 1;
-        let (token, units) = (self.next_token, std::mem::take(&mut self.units));
-        let job = Job { token, upto, file: Arc::clone(&file), shipment, units, begun_ns };
+        let (token, writers) = (self.next_token, std::mem::take(&mut self.writers));
+        let job = Job { token, upto, file: Arc::clone(&file), shipment, writers, begun_ns };
         self.jobs.push_back(job);
         (self.next_token, file)
     }
@@ -236,7 +244,6 @@ impl Server {
             annotator.mark(&mut aof.buffer);
         }
         aof.appended += bytes.len() as u64;
-        aof.units += 1;
         aof.last_append_ms = self.now.mono_ms();
     }
 
@@ -286,7 +293,7 @@ impl Server {
         let aof = &mut self.aof;
         aof.holding = aof.jobs.is_empty()
             && !aof.buffer.is_empty()
-            && aof.units < aof.hold.units
+            && aof.writers < aof.hold.writers
             && now_ns < aof.hold.until_ns;
         if aof.jobs.is_empty() && !aof.holding {
             self.ship_now();
@@ -302,6 +309,7 @@ impl Server {
         let shipped = Arc::new(Mutex::new(shipped));
         aof.holding = false;
         let begun_ns = self.clock.mono_ns();
+        aof.shipped = aof.appended;
         let (token, _) = aof.job(aof.appended, begun_ns, Some(Arc::clone(&shipped)));
         let work = move || {
             let mut shipped = shipped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -396,8 +404,8 @@ impl Server {
                 }
                 if let Some((_, bytes)) = delivery {
                     let now_ns = self.clock.mono_ns();
-                    let units = self.aof.units + job.units;
-                    self.aof.hold = Hold::after(units, now_ns - job.begun_ns, now_ns);
+                    let writers = self.aof.writers + job.writers;
+                    self.aof.hold = Hold::after(writers, now_ns - job.begun_ns, now_ns);
                     self.reuse_buffer(bytes);
                 }
                 self.release_replies();

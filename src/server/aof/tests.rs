@@ -515,3 +515,22 @@ fn the_log_is_loaded_again_with_functions_in_its_base() {
     assert_eq!(ask(&mut world.server, "FCALL one 0"), ":1\r\n");
     assert_eq!(ask(&mut world.server, "GET k"), "$1\r\n1\r\n");
 }
+
+#[test]
+fn shipments_wait_for_clients_not_for_their_commands() {
+    let mut aof = super::Aof::default();
+    let write = |aof: &mut super::Aof, last: &mut u64| {
+        aof.note_writer(*last);
+        aof.appended += 30;
+        *last = aof.appended;
+    };
+    let (mut busy, mut other) = (0, 0);
+    (0..1000).for_each(|_| write(&mut aof, &mut busy));
+    assert_eq!(aof.writers, 1);
+    write(&mut aof, &mut other);
+    assert_eq!(aof.writers, 2);
+    (aof.shipped, aof.writers) = (aof.appended, 0);
+    (0..10).for_each(|_| write(&mut aof, &mut busy));
+    write(&mut aof, &mut other);
+    assert_eq!(aof.writers, 2);
+}
