@@ -13,8 +13,11 @@ use std::ptr::NonNull;
 
 /// Trees with more elements than this are left as they are: building them anew would take too long.
 const REBUILD_MAX: usize = 16_384;
-/// Elements of a tree whose places are looked at.
+/// Elements of a tree whose places are looked at, each in another node; from the first on, since walking the
+/// whole tree would take longer than building it.
 const REBUILD_SAMPLES: usize = 8;
+/// Elements that a node of a tree of the standard library has at most.
+const NODE_ELEMENTS: usize = 11;
 
 /// Moves the block of a box.
 pub fn relocate_box<T>(owner: &mut Box<T>, mover: &mut Mover) {
@@ -94,7 +97,7 @@ fn wants_rebuild<T>(len: usize, elements: impl Iterator<Item = *const T>, mover:
     if len == 0 || len > REBUILD_MAX {
         return false;
     }
-    let samples = elements.step_by(len.div_ceil(REBUILD_SAMPLES));
+    let samples = elements.step_by(NODE_ELEMENTS).take(REBUILD_SAMPLES);
     let (mut wanted, mut seen) = (0, 0);
     for element in samples {
         wanted += usize::from(mover.wants(element.cast()));

@@ -22,6 +22,10 @@ const LOADING_SLICE_NS_MAX: u64 = 20_000_000;
 const DECISION_NS: u64 = 1_000_000_000;
 /// The same while a log is loaded, which may take no longer than a second.
 const LOADING_DECISION_NS: u64 = 50_000_000;
+/// Time without a scan after one that has moved next to nothing, in nanoseconds: what is left cannot move.
+const STAGNANT_NS: u64 = 10_000_000_000;
+/// Blocks that are next to nothing.
+const STAGNANT_BLOCKS: u64 = 100;
 /// Names of channels that are looked at together.
 const NAMES: usize = 32;
 const KINDS: [Kind; 3] = [Kind::Channel, Kind::Pattern, Kind::Shard];
@@ -37,7 +41,7 @@ pub struct Defrag {
     since_ns: u64,
     /// When the last slice began.
     slice_ns: u64,
-    /// When it was last decided.
+    /// When it was last decided, or a later time before which it is not.
     decided_ns: u64,
     work: Option<Box<Work>>,
 }
@@ -106,6 +110,9 @@ impl Defrag {
     pub fn reset(&mut self, now_ns: u64) {
         self.totals = Totals::default();
         self.since_ns = now_ns;
+        if let Some(work) = &mut self.work {
+            work.hits = 0;
+        }
     }
 
     /// Milliseconds until the next slice is due, if there is one.
@@ -157,7 +164,7 @@ impl Server {
         let now_ns = self.clock.mono_ns();
         if !self.config.activedefrag {
             self.defrag.set_running(0, now_ns);
-            self.defrag.work = None;
+            (self.defrag.work, self.defrag.decided_ns) = (None, 0);
             return;
         }
         let elapsed_ns = now_ns.saturating_sub(self.defrag.slice_ns);
@@ -248,6 +255,10 @@ impl Server {
         if step == Step::End {
             log::debug!(target: "aikv", "Active defragmentation done in {ms} ms, {moved} blocks moved");
             self.defrag.set_running(0, now_ns);
+            if moved < STAGNANT_BLOCKS && !self.replaying {
+                self.defrag.decided_ns = now_ns + STAGNANT_NS;
+                return;
+            }
             // Whether another scan is needed is decided at once.
             self.defrag.decided_ns = 0;
             self.decide(now_ns);

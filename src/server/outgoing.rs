@@ -30,6 +30,8 @@ const KEPT_MS: u64 = 10_000;
 const LINE_MAX: usize = 1023;
 /// Bytes after which a line that does not end is none.
 const LINE_LIMIT: usize = 64 * 1024;
+/// Pieces in which a line may come: each may take as long as the client allows, and everybody waits.
+const LINE_PIECES_MAX: usize = 16;
 /// Bytes received at once.
 const CHUNK: usize = 4096;
 
@@ -80,8 +82,9 @@ impl Target {
     }
 
     fn read_line(&mut self, idle: Duration) -> io::Result<Vec<u8>> {
-        let (mut line, mut length) = (Vec::new(), 0);
-        while length <= LINE_LIMIT {
+        let (mut line, mut length, mut pieces) = (Vec::new(), 0, 0);
+        while length <= LINE_LIMIT && pieces <= LINE_PIECES_MAX {
+            pieces += 1;
             let input = &self.input[self.taken..];
             let end = input.iter().position(|byte| *byte == b'\n');
             let part = &input[..end.unwrap_or(input.len())];
@@ -207,6 +210,8 @@ mod tests {
         let mut cut = target(&[&long]);
         assert_eq!(cut.line(IDLE).unwrap(), [b'x'; LINE_MAX]);
         assert_eq!(cut.line(IDLE).unwrap(), b"+next");
+        let mut dripping = target(&[&b"x"[..]; 100]);
+        assert_eq!(dripping.line(IDLE).unwrap_err().kind(), io::ErrorKind::InvalidData);
         let mut endless = target(&[&[b'x'; CHUNK][..]; 100]);
         assert_eq!(endless.line(IDLE).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }

@@ -204,7 +204,9 @@ impl Bin {
         if self.slice != slice {
             let read = |stat: &Option<alloc::Mib<6>>| stat.as_ref().and_then(|stat| stat.read::<usize>());
             let (slabs, nonfull) = (read(&self.curslabs).unwrap_or(0), read(&self.nonfull).unwrap_or(0));
-            (self.slice, self.full_slabs) = (slice, slabs.saturating_sub(nonfull));
+            // The current slab is neither full nor among those that jemalloc calls not full.
+            let others = slabs.saturating_sub(usize::from(current != 0));
+            (self.slice, self.full_slabs) = (slice, others.saturating_sub(nonfull));
         } else if self.current != current {
             self.full_slabs += 1;
         }

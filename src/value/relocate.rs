@@ -22,8 +22,8 @@ pub enum Cursor {
     Sorted(u64),
     /// At a node of a stream.
     Node(Id),
-    /// At a group of a stream.
-    Group(usize),
+    /// At a group of a stream and a slot of its consumers.
+    Group((usize, usize)),
 }
 
 /// Moves the entry's own block and that of its value; the parts of a collection stay.
@@ -63,7 +63,7 @@ pub fn relocate_some(entry: &mut Entry, at: Cursor, mover: &mut Mover) -> Option
         (Object::Stream(stream), at) => {
             let from = if let Cursor::Node(from) = at { from } else { Id::MIN };
             let next = stream.relocate_nodes(from, mover).map(Cursor::Node);
-            next.or((!stream.groups().is_empty()).then_some(Cursor::Group(0)))
+            next.or((!stream.groups().is_empty()).then_some(Cursor::Group((0, 0))))
         }
     }
 }

@@ -277,18 +277,31 @@ impl Group {
         self.pending.values().all(|pending| pending.consumer != ConsumerId::NOBODY)
     }
 
-    /// Moves its blocks for active defragmentation. Trees of pending IDs are built anew when they are small;
-    /// big ones stay where they are.
-    pub(super) fn relocate(&mut self, mover: &mut Mover) {
-        relocate_slice(&mut self.name, mover);
-        rebuild_map(&mut self.pending, mover);
-        relocate_vec(&mut self.slots, mover);
-        relocate_vec(&mut self.order, mover);
-        relocate_vec(&mut self.free, mover);
-        for consumer in self.slots.iter_mut().flatten() {
+    /// Moves its blocks and those of some consumers from a slot on, for active defragmentation. Trees of
+    /// pending IDs are built anew when they are small; big ones stay where they are. Gives the slot to go on
+    /// from.
+    pub(super) fn relocate_some(&mut self, from: usize, mover: &mut Mover) -> Option<usize> {
+        /// Elements of trees, and consumers, that are looked at together.
+        const ELEMENTS: usize = 256;
+        if from == 0 {
+            relocate_slice(&mut self.name, mover);
+            rebuild_map(&mut self.pending, mover);
+            relocate_vec(&mut self.slots, mover);
+            relocate_vec(&mut self.order, mover);
+            relocate_vec(&mut self.free, mover);
+        }
+        let mut elements = 0;
+        for slot in from..self.slots.len() {
+            if elements >= ELEMENTS {
+                return Some(slot);
+            }
+            elements += 1;
+            let Some(consumer) = &mut self.slots[slot] else { continue };
             relocate_slice(&mut consumer.name, mover);
             rebuild_set(&mut consumer.pending, mover);
+            elements += consumer.pending.len();
         }
+        None
     }
 
     // ---- figures ----

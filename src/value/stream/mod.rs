@@ -470,13 +470,20 @@ impl Stream {
         self.nodes.relocate_some(from, mover)
     }
 
-    /// Moves the blocks of one group, with the first the list of groups. Gives the number of the next.
-    pub(super) fn relocate_group(&mut self, at: usize, mover: &mut Mover) -> Option<usize> {
-        if at == 0 {
+    /// Moves the blocks of some consumers of a group, from a slot on, with the first the list of groups.
+    /// Gives the group and slot to go on from.
+    pub(super) fn relocate_group(
+        &mut self,
+        (group, slot): (usize, usize),
+        mover: &mut Mover,
+    ) -> Option<(usize, usize)> {
+        if (group, slot) == (0, 0) {
             relocate_vec(&mut self.groups, mover);
         }
-        self.groups.get_mut(at)?.relocate(mover);
-        (at + 1 < self.groups.len()).then_some(at + 1)
+        match self.groups.get_mut(group)?.relocate_some(slot, mover) {
+            Some(slot) => Some((group, slot)),
+            None => (group + 1 < self.groups.len()).then_some((group + 1, 0)),
+        }
     }
 
     // ---- figures ----

@@ -155,7 +155,10 @@ fn groups_agree_with_a_model() {
     let mut mover = Mover::new(Select::Everything);
     for round in 0..6_000i64 {
         if round % 7 == 0 {
-            group.relocate(&mut mover);
+            let mut at = Some(0);
+            while let Some(slot) = at {
+                at = group.relocate_some(slot, &mut mover);
+            }
         }
         let name = &names[random.below(9) as usize];
         let id = Id::new(random.below(300), 0);
